@@ -1,0 +1,130 @@
+"""Files that are either whole or absent: atomic writes, content hashes, safe loading of tensors."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+PART_SUFFIX = ".part"
+
+
+@contextmanager
+def atomic_writer(path: str | Path) -> Iterator[BinaryIO]:
+    """Open `<path>.part` for writing and move it over `path` once it is complete and on the disk.
+
+    Args:
+        path: the final name; missing parent folders are made.
+
+    Yields: a binary file. An exception inside the block leaves the old `path` intact and removes the partial file.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + PART_SUFFIX)
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(target)
+        _fsync_folder(target.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def atomic_save(obj: Any, path: str | Path) -> None:  # noqa: ANN401 (whatever torch.save takes)
+    """`torch.save` that an interruption cannot turn into a damaged file.
+
+    Args:
+        obj: anything `torch.save` takes; keep to tensors, numbers, strings and containers so that it loads safely.
+        path: the final name.
+    """
+    import torch
+
+    with atomic_writer(path) as file:
+        torch.save(obj, file)
+
+
+def atomic_write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text so that readers see the old content or the new one, never a part.
+
+    Args:
+        path: the final name.
+        text: the whole content.
+    """
+    with atomic_writer(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+def sha256_file(path: str | Path) -> str:
+    """Hash a file in blocks.
+
+    Args:
+        path: an existing file.
+
+    Returns: 64 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def load_tensors(path: str | Path, *, what: str) -> Any:  # noqa: ANN401 (the file decides)
+    """Load a file of tensors on the CPU without ever executing what it holds.
+
+    Args:
+        path: a file written by `torch.save`.
+        what: what the file should be, for the error ("checkpoint", "text features").
+
+    Returns: the stored object.
+
+    Raises:
+        ValueError: if the file is missing, damaged, or holds anything but tensors and plain containers.
+    """
+    import torch
+
+    source = Path(path)
+    if not source.is_file():
+        raise ValueError(f"{source}: {what} not found" if not source.exists() else f"{source}: {what} is not a file")
+    try:
+        return torch.load(source, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{source}: {what} is damaged or holds objects that are unsafe to load ({_brief(error)})"
+        ) from error
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        struct.error,
+    ) as error:
+        raise ValueError(f"{source}: {what} cannot be read ({_brief(error)})") from error
+
+
+def _brief(error: BaseException) -> str:
+    """One short line of an exception's message."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:120]}".rstrip(": ")
+
+
+def _fsync_folder(folder: Path) -> None:
+    """Make a rename durable; only POSIX lets one open a folder."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,115 @@
+"""Console and file logs in PySlowFast's layout, with secrets removed."""
+
+from __future__ import annotations
+
+import decimal
+import logging
+import math
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import simplejson
+
+ROOT_NAME = "slowfast"
+JSON_STATS_FILE = "json_stats.log"
+_SECRETS = re.compile(r"\b(sk-|hf_|Bearer\s+)[A-Za-z0-9._~+/=-]{6,}")
+
+
+def get_logger(name: str) -> logging.Logger:
+    """Logger below the project's own, whatever the module's name.
+
+    Args:
+        name: usually `__name__`.
+    """
+    inside = name == ROOT_NAME or name.startswith(f"{ROOT_NAME}.")
+    return logging.getLogger(name if inside else f"{ROOT_NAME}.{name}")
+
+
+def redact(text: str) -> str:
+    """Replace API keys and tokens by their kind.
+
+    Args:
+        text: any text, for instance a whole log line.
+
+    Returns: the text with the secret parts replaced by `***`.
+    """
+    return _SECRETS.sub(r"\1***", text)
+
+
+class RedactingFormatter(logging.Formatter):
+    """Formatter that cleans the finished line, so that arguments and tracebacks are covered too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record without its secrets."""
+        return redact(super().format(record))
+
+
+def setup_logging(output_dir: str | Path | None, *, rank: int = 0) -> None:
+    """Send the project's log to the console (rank 0) and to a file per process.
+
+    A second call replaces the handlers of the first.
+
+    Args:
+        output_dir: folder of `stdout.log` (rank 0) and `stdout_rank{r}.log`; None writes no file.
+        rank: number of this process.
+    """
+    logger = logging.getLogger(ROOT_NAME)
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    handlers: list[logging.Handler] = []
+    if rank == 0:
+        handlers.append(logging.StreamHandler(sys.stdout))
+    if output_dir is not None:
+        folder = Path(output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        file_name = "stdout.log" if rank == 0 else f"stdout_rank{rank}.log"
+        handlers.append(logging.FileHandler(folder / file_name, encoding="utf-8"))
+    formatter = RedactingFormatter(
+        "[%(asctime)s][%(levelname)s] %(filename)s: %(lineno)3d: %(message)s", datefmt="%m/%d %H:%M:%S"
+    )
+    for handler in handlers or [logging.NullHandler()]:
+        handler.setFormatter(formatter)
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+def format_json_stats(stats: Mapping[str, Any]) -> str:
+    """Write statistics as one line of strict JSON with sorted keys.
+
+    Floats get five decimals, as PySlowFast writes them. Below 0.01 they keep five significant digits instead: at five
+    decimals a learning rate of 3e-6 would read 0. Values that JSON lacks (nan, inf) become null.
+
+    Args:
+        stats: plain Python values.
+    """
+    rounded = {key: _round(value) if isinstance(value, float) else value for key, value in stats.items()}
+    return str(simplejson.dumps(rounded, sort_keys=True, use_decimal=True))
+
+
+def log_json_stats(stats: Mapping[str, Any], output_dir: str | Path | None = None) -> None:
+    """Log `json_stats: {...}` and, on rank 0, append the same line to OUTPUT_DIR/json_stats.log.
+
+    Args:
+        stats: plain Python values.
+        output_dir: folder of `json_stats.log`; None only logs.
+    """
+    line = redact(f"json_stats: {format_json_stats(stats)}")
+    get_logger(__name__).info(line)
+    if output_dir is None:
+        return
+    from slowfast.utils.distributed import is_master  # here, because it loads torch
+
+    if is_master():
+        with (Path(output_dir) / JSON_STATS_FILE).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def _round(value: float) -> decimal.Decimal | None:
+    if not math.isfinite(value):
+        return None
+    fixed = value == 0 or abs(value) >= 0.01
+    return decimal.Decimal(f"{value:.5f}" if fixed else f"{value:.4e}")
