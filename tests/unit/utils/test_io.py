@@ -1,0 +1,95 @@
+import hashlib
+import os
+
+import pytest
+import torch
+
+from slowfast.utils import io
+
+
+class Unsaveable:
+    def __reduce__(self):
+        raise RuntimeError("refuses to be pickled")
+
+
+class Evil:
+    def __reduce__(self):
+        return os.getcwd, ()
+
+
+def test_atomic_save_round_trip_makes_folders(tmp_path):
+    path = tmp_path / "a" / "b.pyth"
+    io.atomic_save({"x": torch.arange(3), "name": "n"}, path)
+    loaded = io.load_tensors(path, what="checkpoint")
+    assert torch.equal(loaded["x"], torch.arange(3))
+    assert [p.name for p in path.parent.iterdir()] == ["b.pyth"]
+
+
+def test_interrupted_save_keeps_the_old_file(tmp_path):
+    path = tmp_path / "c.pyth"
+    io.atomic_save({"x": torch.ones(2)}, path)
+    before = path.read_bytes()
+    with pytest.raises(RuntimeError, match="refuses"):
+        io.atomic_save({"big": torch.zeros(1000), "bad": Unsaveable()}, path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["c.pyth"]
+
+
+def test_exception_in_the_writer_leaves_nothing_behind(tmp_path):
+    def interrupted():
+        with io.atomic_writer(tmp_path / "n.txt") as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_file_is_synced_before_the_rename_and_the_folder_after(tmp_path, monkeypatch):
+    calls = []
+    real_sync, real_replace = os.fsync, io.Path.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append("sync"), real_sync(fd))[1])
+    monkeypatch.setattr(io.Path, "replace", lambda self, to: (calls.append("rename"), real_replace(self, to))[1])
+    io.atomic_write_text(tmp_path / "t.txt", "é")
+    assert calls == ["sync", "rename", "sync"]
+    assert (tmp_path / "t.txt").read_text(encoding="utf-8") == "é"
+
+
+def test_sha256(tmp_path):
+    data = os.urandom((1 << 20) + 17)
+    (tmp_path / "f").write_bytes(data)
+    assert io.sha256_file(tmp_path / "f") == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello, I am text\n", b"\x80\x02garbage", b"PK\x03\x04 not a zip", b"\x00" * 64]
+)
+def test_damaged_files_are_one_line_errors(tmp_path, content):
+    path = tmp_path / "d.pyth"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="checkpoint") as caught:
+        io.load_tensors(path, what="checkpoint")
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_truncated_file(tmp_path):
+    path = tmp_path / "d.pyth"
+    io.atomic_save({"x": torch.randn(1000)}, path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ValueError, match="features cannot be read"):
+        io.load_tensors(path, what="features")
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(ValueError, match=r"no\.pyth: checkpoint not found"):
+        io.load_tensors(tmp_path / "no.pyth", what="checkpoint")
+    with pytest.raises(ValueError, match="checkpoint is not a file"):
+        io.load_tensors(tmp_path, what="checkpoint")
+
+
+def test_code_in_a_file_is_refused(tmp_path):
+    torch.save({"x": Evil()}, tmp_path / "evil.pyth")
+    with pytest.raises(ValueError, match="unsafe to load"):
+        io.load_tensors(tmp_path / "evil.pyth", what="checkpoint")
