@@ -1,0 +1,177 @@
+"""Which frames make a clip: pure functions from counts, rates and time stamps to frame numbers.
+
+Frame numbers count from 0 in presentation order. Randomness enters as a fraction u in [0, 1).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipPosition:
+    """Where in the video a clip lies.
+
+    Attributes:
+        fraction: random position u in [0, 1) of a training clip; None for a test view.
+        view: number of the test view, in [0, views).
+        views: number of test views.
+    """
+
+    fraction: float | None = None
+    view: int = 0
+    views: int = 1
+
+
+def dense_indices(
+    total: int, fps: float, *, num_frames: int, sampling_rate: float, target_fps: float, position: ClipPosition
+) -> list[int]:
+    """Spread `num_frames` frames evenly over the whole sampling window.
+
+    The window spans `sampling_rate * (num_frames - 1) / target_fps` seconds, that is
+    `span = sampling_rate * (num_frames - 1) / target_fps * fps` source frames from its first to its last frame, and
+    starts at `u * M` with `M = max(total - 1 - span, 0)`: u random in training; `v / (V - 1)` for test view v of V > 1
+    (the first view starts with the video, the last one ends with it); 1/2 for a single view. The frames are the
+    rounded points of `linspace(start, start + span, num_frames)`. A video shorter than the window shrinks the window
+    to the video: its frames are spread evenly, and nothing is clamped onto a repeated last frame.
+
+    Args:
+        total: frames in the video, at least 1.
+        fps: frame rate of the video.
+        num_frames: frames per clip (DATA.NUM_FRAMES).
+        sampling_rate: stride in frames at `target_fps` (DATA.SAMPLING_RATE).
+        target_fps: DATA.TARGET_FPS, jitter included.
+        position: where the clip lies.
+
+    Returns: `num_frames` frame numbers in [0, total), ascending.
+    """
+    span = min(sampling_rate * (num_frames - 1) / target_fps * fps, total - 1)
+    slack = total - 1 - span
+    if position.fraction is not None:
+        start = position.fraction * slack
+    elif position.views == 1:
+        start = slack / 2
+    else:
+        start = slack * position.view / (position.views - 1)
+    step = span / (num_frames - 1) if num_frames > 1 else 0.0
+    return [min(math.floor(start + i * step + 0.5), total - 1) for i in range(num_frames)]
+
+
+def pyslowfast_window(
+    total: int, fps: float, *, num_frames: int, sampling_rate: float, target_fps: float, position: ClipPosition
+) -> tuple[float, float]:
+    """First and last frame of the window that PySlowFast's PyAV path decodes, as fractions of frames.
+
+    Test view v of V starts at v/V of the slack, so that no view ends with the video.
+
+    Args:
+        total: frame count that the container states.
+        fps: average frame rate.
+        num_frames: frames per clip.
+        sampling_rate: stride in frames at `target_fps`.
+        target_fps: DATA.TARGET_FPS, jitter included.
+        position: where the clip lies.
+
+    Returns: (start, end) in frames.
+    """
+    clip = max(1, math.ceil(sampling_rate * (num_frames - 1) / target_fps * fps))
+    slack = max(total - clip, 0)
+    if position.fraction is not None:
+        start = position.fraction * slack
+    else:
+        start = slack * position.view / position.views
+    return start, start + clip - 1
+
+
+def pyslowfast_indices(
+    pts: Sequence[int],
+    window: tuple[float, float],
+    *,
+    total: int,
+    duration: int,
+    fps: float,
+    num_frames: int,
+    sampling_rate: float,
+    target_fps: float,
+) -> list[int]:
+    """Frames that PySlowFast takes from a decoded window.
+
+    The frames kept are those whose time stamp lies in the window, and the first one after it. They are strided as if
+    the window held one stride more than it does, hence the last frame is often a clamped one.
+
+    Args:
+        pts: time stamps in the order in which the decoder emits the frames.
+        window: result of `pyslowfast_window`.
+        total: frame count that the container states.
+        duration: length of the stream in the unit of `pts`.
+        fps: average frame rate.
+        num_frames: frames per clip.
+        sampling_rate: stride in frames at `target_fps`.
+        target_fps: DATA.TARGET_FPS, jitter included.
+
+    Returns: `num_frames` positions in `pts`; empty if no frame reaches the window.
+    """
+    ticks = duration / total
+    first, last = int(window[0] * ticks), int(window[1] * ticks)
+    kept: dict[int, int] = {}  # of several frames with one time stamp the last counts
+    for number, stamp in enumerate(pts):
+        if stamp >= first:
+            kept[stamp] = number
+        if stamp > last:
+            break
+    frames = [kept[stamp] for stamp in sorted(kept)]
+    if not frames:
+        return []
+    span = _stride_span(fps, num_frames, sampling_rate, target_fps)
+    return [frames[i] for i in _clamped_linspace(0.0, span - 1, num_frames, len(frames))]
+
+
+def pyslowfast_whole_indices(
+    total: int,
+    fps: float,
+    *,
+    num_frames: int,
+    sampling_rate: float,
+    target_fps: float,
+    position: ClipPosition,
+    offsets: bool,
+) -> tuple[list[int], tuple[float, float]]:
+    """PySlowFast's rule for a stream of unknown duration, where it decodes every frame.
+
+    Args:
+        total: number of decoded frames.
+        fps: average frame rate.
+        num_frames: frames per clip.
+        sampling_rate: stride in frames at `target_fps`.
+        target_fps: DATA.TARGET_FPS, jitter included.
+        position: where the clip lies.
+        offsets: DATA.USE_OFFSET_SAMPLING.
+
+    Returns: `num_frames` frame numbers, and (start, end) in frames.
+    """
+    span = _stride_span(fps, num_frames, sampling_rate, target_fps)
+    slack = max(total - span, 0.0)
+    if position.fraction is not None:
+        start = position.fraction * slack
+    elif not offsets:
+        start = slack * position.view / position.views
+    elif position.views == 1:
+        start = float(math.floor(slack / 2))
+    else:
+        start = float(position.view * math.floor(slack / (position.views - 1)))
+    end = start + span - 1
+    return _clamped_linspace(start, end, num_frames, total), (start, end)
+
+
+def _stride_span(fps: float, num_frames: int, sampling_rate: float, target_fps: float) -> float:
+    return max(1.0, sampling_rate * num_frames / target_fps * fps)
+
+
+def _clamped_linspace(start: float, end: float, count: int, total: int) -> list[int]:
+    # float32 linspace and truncation: other roundings move single frames
+    points = torch.linspace(start, end, count).clamp(0, total - 1).long()
+    indices: list[int] = np.asarray(points).tolist()
+    return indices

@@ -1,0 +1,96 @@
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Ordered class names of one split.
+
+    Attributes:
+        names: class names; row k of a classifier scores `names[k]`.
+        ids: global class ids, one per name; the identity unless the split is a subset of a larger label set.
+    """
+
+    names: tuple[str, ...]
+    ids: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            raise ValueError("LabelSet: needs at least one class name, found none")
+        if len(self.names) != len(self.ids):
+            raise ValueError(f"LabelSet: {len(self.names)} names but {len(self.ids)} ids")
+        if len(set(self.ids)) != len(self.ids):
+            raise ValueError("LabelSet: the class ids are not unique")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @classmethod
+    def from_names(cls, names: list[str] | tuple[str, ...]) -> "LabelSet":
+        """Number the names 0 to K-1 in their order."""
+        return cls(names=tuple(names), ids=tuple(range(len(names))))
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> "LabelSet":
+        """Read an index-to-name file: one JSON object with the keys "0" to "K-1".
+
+        Args:
+            path: the file that DATA.INDEX_LABEL_MAPPING_FILE names.
+
+        Raises:
+            ValueError: one line naming the file and the first offending key.
+        """
+        mapping = _read_mapping(Path(path))
+        names = []
+        for index in range(len(mapping)):
+            if str(index) not in mapping:
+                unexpected = next(key for key in mapping if not (key.isdecimal() and int(key) < len(mapping)))
+                raise ValueError(
+                    f'{path}: key "{index}" is missing; {len(mapping)} classes need the keys "0" to '
+                    f'"{len(mapping) - 1}", found {unexpected!r} instead'
+                )
+            name = mapping[str(index)]
+            if not isinstance(name, str) or not name.strip():
+                raise ValueError(f'{path}: key "{index}": expected a class name, found {name!r}')
+            names.append(name)
+        return cls.from_names(names)
+
+
+def _read_mapping(path: Path) -> dict[str, object]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot read the label file ({_reason(error)})") from error
+    try:
+        mapping = json.loads(text, object_pairs_hook=_unique_keys)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not valid JSON (line {error.lineno}: {error.msg})") from error
+    except _RepeatedKeyError as error:
+        raise ValueError(f'{path}: key "{error}" occurs twice') from error
+    if not isinstance(mapping, dict) or not mapping:
+        raise ValueError(
+            f'{path}: expected a JSON object {{"0": "name", ...}}, found {type(mapping).__name__} of no class'
+            if isinstance(mapping, dict)
+            else f'{path}: expected a JSON object {{"0": "name", ...}}, found {type(mapping).__name__}'
+        )
+    return mapping
+
+
+class _RepeatedKeyError(Exception):
+    pass
+
+
+def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    mapping: dict[str, object] = {}
+    for key, value in pairs:
+        if key in mapping:
+            raise _RepeatedKeyError(key)
+        mapping[key] = value
+    return mapping
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return "not UTF-8 text"
