@@ -1,0 +1,11 @@
+"""Temporal modules: blocks of the image tower that exchange information between the frames of a video.
+
+Every block maps (B, T, L, D) to (B, T, L, D) and takes its own frozen ``Options`` dataclass, whose field names are the
+lower-case names of the MODEL keys and whose defaults are the configuration's.
+"""
+
+TEMPORAL_BLOCKS: dict[str, str] = {
+    "None": "slowfast.models.temporal.plain:PlainBlock",
+    "stcross_attend": "slowfast.models.temporal.st_cross:SpaceTimeCrossBlock",
+}
+"""MODEL.TEMPORAL_MODELING_TYPE -> the block that implements it."""

@@ -1,0 +1,69 @@
+"""CLIP over videos and texts: one implementation for the tuned model, the frozen teacher and the text tower."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from slowfast.models.clip.arch import ClipSizes
+from slowfast.models.clip.layers import LayerNorm
+from slowfast.models.clip.text import causal_transformer, pool_end_of_text
+from slowfast.models.clip.vision import BlockFactory, VisionTransformer, plain_block
+
+TEXT_TOWER = ("transformer.", "token_embedding.", "positional_embedding", "ln_final.", "text_projection")
+"""Parameter names of the text tower, as prefixes."""
+
+
+class CLIP(nn.Module):
+    """A ViT CLIP whose parameter names are OpenAI's.
+
+    Args:
+        sizes: sizes of both towers.
+        block_factory: makes each block of the image tower; blocks of temporal modules see all frames of a video.
+    """
+
+    def __init__(self, sizes: ClipSizes, *, block_factory: BlockFactory = plain_block) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.visual = VisionTransformer(sizes, block_factory=block_factory)
+        self.transformer = causal_transformer(sizes.text_width, sizes.text_layers)
+        self.token_embedding = nn.Embedding(sizes.vocab_size, sizes.text_width)
+        self.positional_embedding = nn.Parameter(0.01 * torch.randn(sizes.context_length, sizes.text_width))
+        self.ln_final = LayerNorm(sizes.text_width)
+        self.text_projection = nn.Parameter(sizes.text_width**-0.5 * torch.randn(sizes.text_width, sizes.embed_dim))
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def encode_video(self, frames: Tensor) -> Tensor:
+        """Embed the frames of videos.
+
+        Args:
+            frames: normalised frames, (B, 3, T, H, W).
+
+        Returns:
+            Frame embeddings, not normalised, (B, T, E).
+        """
+        return self.visual(frames)
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Embed tokenised texts.
+
+        Args:
+            tokens: token numbers, (N, L) with L at most the context length; 0 behind the end-of-text token.
+
+        Returns:
+            Text embeddings, not normalised, (N, E).
+
+        Raises:
+            ValueError: if the texts are longer than the context.
+        """
+        if tokens.shape[1] > self.sizes.context_length:
+            raise ValueError(f"texts have {tokens.shape[1]} tokens; the context holds {self.sizes.context_length}")
+        x = self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]
+        x = self.transformer(x)
+        return pool_end_of_text(self.ln_final(x), tokens) @ self.text_projection
+
+    def text_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the text tower; ``logit_scale`` belongs to both towers and is not among them."""
+        return [parameter for name, parameter in self.named_parameters() if name.startswith(TEXT_TOWER)]

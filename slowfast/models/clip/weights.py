@@ -1,0 +1,197 @@
+"""CLIP weight files: find, download, read, make.
+
+Four kinds of file are read: OpenAI's TorchScript archives, plain state dicts, safetensors, and checkpoints of the
+PySlowFast family (``{"model_state": {"model.<name>": ...}}``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from slowfast.models.clip.arch import PUBLISHED, ClipSizes, PublishedClip, published_clip
+from slowfast.models.clip.torchscript import read_torchscript_tensors
+from slowfast.utils.io import load_tensors, sha256_file
+from slowfast.utils.logging import get_logger
+
+logger = get_logger(__name__)
+
+DEFAULT_CACHE = Path("~/.cache/clip")
+"""Where OpenAI's own package keeps its downloads, so that existing files are found."""
+
+_NOT_PARAMETERS = ("input_resolution", "context_length", "vocab_size")
+_CHUNK_BYTES = 1 << 20
+
+
+def load_clip_state_dict(source: str | Path, *, cache_dir: str | Path | None = None) -> dict[str, Tensor]:
+    """Read a CLIP state dict.
+
+    Args:
+        source: a file, a MODEL.ARCH name ("vitb16") or OpenAI's name ("ViT-B/16"); a name is downloaded once.
+        cache_dir: folder of downloads; None means ``~/.cache/clip``.
+
+    Returns:
+        Tensors under OpenAI's names, in the file's dtypes, on the CPU.
+
+    Raises:
+        ValueError: if the file is absent, unreadable or not a CLIP, or a download fails or has the wrong hash.
+    """
+    published = published_clip(str(source))
+    path = Path(source).expanduser()
+    if not path.is_file():
+        if published is None:
+            names = ", ".join([*PUBLISHED, *(entry.name for entry in PUBLISHED.values())])
+            raise ValueError(f"CLIP weights {str(source)!r}: no such file; allowed: a file or one of {names}")
+        path = download(published, cache_dir=cache_dir)
+    return clip_entries(_read_tensors(path), source=str(path))
+
+
+def clip_entries(state: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:
+    """Select CLIP's own tensors under OpenAI's names from a state dict of any kind the family writes.
+
+    Args:
+        state: names with or without the prefixes ``module.`` and ``model.``; other entries (teacher, projector,
+            adapters outside the towers) are left behind.
+        source: what to call the state dict in an error.
+
+    Raises:
+        ValueError: if there is no CLIP inside.
+    """
+    tensors = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    if any(name.startswith("model.") for name in tensors):
+        tensors = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+    tensors = {name: tensor for name, tensor in tensors.items() if name not in _NOT_PARAMETERS}
+    ClipSizes.from_state_dict(tensors, source=source)
+    return tensors
+
+
+def _read_tensors(path: Path) -> Mapping[str, Tensor]:
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if _is_torchscript(path):
+        return read_torchscript_tensors(path)
+    content = load_tensors(path, what="CLIP weights")
+    for key in ("model_state", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ValueError(f"{path}: holds {type(content).__name__}, not a state dict of tensors")
+    return content
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError  # heavy and needed for this kind of file only
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def download(published: PublishedClip, *, cache_dir: str | Path | None = None) -> Path:
+    """Fetch a published archive into the cache unless it is there already; its hash is checked either way.
+
+    Returns:
+        The verified file.
+
+    Raises:
+        ValueError: if there is no network or the content has the wrong hash; nothing is left under the final name.
+    """
+    folder = Path(cache_dir or DEFAULT_CACHE).expanduser()
+    target = folder / Path(published.url).name
+    if target.is_file():
+        found = sha256_file(target)
+        if found != published.sha256:
+            raise ValueError(
+                f"{target}: sha256 is {found}, expected {published.sha256}; delete the file to fetch it anew"
+            )
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(target.suffix + ".part")
+    logger.info("Downloading %s to %s", published.url, target)
+    digest = hashlib.sha256()
+    try:
+        with urllib.request.urlopen(published.url, timeout=60) as response, partial.open("wb") as file:
+            while chunk := response.read(_CHUNK_BYTES):
+                digest.update(chunk)
+                file.write(chunk)
+    except (urllib.error.URLError, TimeoutError, OSError) as error:
+        partial.unlink(missing_ok=True)
+        raise ValueError(
+            f"cannot download {published.name} from {published.url} ({error}); "
+            f"put the file at {target} or set MODEL.CLIP_WEIGHTS to a local file"
+        ) from error
+    if digest.hexdigest() != published.sha256:
+        partial.unlink()
+        raise ValueError(
+            f"{published.url}: sha256 is {digest.hexdigest()}, expected {published.sha256}; nothing was kept"
+        )
+    partial.replace(target)
+    return target
+
+
+def random_clip_state_dict(sizes: ClipSizes, *, seed: int) -> dict[str, Tensor]:
+    """Make an untrained CLIP with the initialisation of its paper.
+
+    Args:
+        sizes: sizes of both towers.
+        seed: the same seed gives the same weights.
+
+    Returns:
+        Tensors under OpenAI's names, fp32.
+
+    Source: Radford et al. (2021), section 2.4; standard deviations as in OpenAI's release.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int, std: float) -> Tensor:
+        return torch.randn(*shape, generator=generator) * std
+
+    vision, text, embed = sizes.vision_width, sizes.text_width, sizes.embed_dim
+    state = {
+        "positional_embedding": normal(sizes.context_length, text, std=0.01),
+        "text_projection": normal(text, embed, std=text**-0.5),
+        "logit_scale": torch.tensor(math.log(1 / 0.07)),
+        "visual.class_embedding": normal(vision, std=vision**-0.5),
+        "visual.positional_embedding": normal(sizes.grid_size**2 + 1, vision, std=vision**-0.5),
+        "visual.proj": normal(vision, embed, std=vision**-0.5),
+        "visual.conv1.weight": normal(
+            vision, 3, sizes.patch_size, sizes.patch_size, std=(3 * sizes.patch_size**2) ** -0.5
+        ),
+        "token_embedding.weight": normal(sizes.vocab_size, text, std=0.02),
+    }
+    for norm, width in (("visual.ln_pre", vision), ("visual.ln_post", vision), ("ln_final", text)):
+        state[f"{norm}.weight"], state[f"{norm}.bias"] = torch.ones(width), torch.zeros(width)
+    towers = (("visual.transformer", vision, sizes.vision_layers), ("transformer", text, sizes.text_layers))
+    for tower, width, layers in towers:
+        shrink = (2 * layers) ** -0.5  # residual branches add up over the depth
+        for layer in range(layers):
+            block = f"{tower}.resblocks.{layer}"
+            state[f"{block}.attn.in_proj_weight"] = normal(3 * width, width, std=width**-0.5)
+            state[f"{block}.attn.out_proj.weight"] = normal(width, width, std=width**-0.5 * shrink)
+            state[f"{block}.mlp.c_fc.weight"] = normal(4 * width, width, std=(2 * width) ** -0.5)
+            state[f"{block}.mlp.c_proj.weight"] = normal(width, 4 * width, std=width**-0.5 * shrink)
+            biases = (("attn.in_proj", 3), ("attn.out_proj", 1), ("mlp.c_fc", 4), ("mlp.c_proj", 1))
+            for name, factor in biases:
+                separator = "_" if name == "attn.in_proj" else "."
+                state[f"{block}.{name}{separator}bias"] = torch.zeros(factor * width)
+            for norm in ("ln_1", "ln_2"):
+                state[f"{block}.{norm}.weight"], state[f"{block}.{norm}.bias"] = torch.ones(width), torch.zeros(width)
+    return state

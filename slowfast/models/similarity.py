@@ -1,0 +1,86 @@
+"""Scores of classes for videos: how similar frame embeddings are to text embeddings."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def class_logits(video: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+    """Score every class for every video.
+
+    Args:
+        video: frame embeddings, (B, T, E), unit norm.
+        text: one embedding per class, (K, E), or one per prompt and class, (K, P, E), unit norm.
+        scale: factor of the cosine, scalar > 0.
+
+    Returns:
+        Logits, (B, K).
+
+    Raises:
+        ValueError: if the embeddings differ in width or text has another number of axes.
+    """
+    if video.shape[-1] != text.shape[-1]:
+        raise ValueError(f"video embeddings have width {video.shape[-1]}, text embeddings {text.shape[-1]}")
+    if text.ndim == 2:
+        return frame_mean_logits(video, text, scale)
+    if text.ndim == 3:
+        return frame_prompt_logits(video, text, scale)
+    raise ValueError(f"text embeddings have shape {tuple(text.shape)}; expected (K, E) or (K, P, E)")
+
+
+def unit_norm(x: Tensor) -> Tensor:
+    """Divide each vector of the last axis by its length, in fp32, (..., E) -> (..., E)."""
+    x = x.float()
+    return x / x.norm(dim=-1, keepdim=True)
+
+
+def frame_mean_logits(video: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+    """Score each class by the mean over frames of the cosine with the class's embedding.
+
+    Args:
+        video: frame embeddings, (B, T, E), unit norm.
+        text: class embeddings, (K, E), unit norm.
+        scale: factor of the cosine, scalar.
+
+    Returns:
+        Logits, (B, K).
+
+    Source: CLIP's zero-shot rule applied per frame.
+    """
+    return scale * (video @ text.T).mean(dim=1)
+
+
+def frame_prompt_logits(video: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+    """Score each class by the mean of its best frame-to-prompt matches, both ways.
+
+    With S the scaled cosines: ``(mean_j max_t S + mean_t max_j S) / 2``.
+
+    Args:
+        video: frame embeddings, (B, T, E), unit norm.
+        text: prompt embeddings, (K, P, E), unit norm.
+        scale: factor of the cosine, scalar.
+
+    Returns:
+        Logits, (B, K).
+
+    Source: STDD (AAAI 2025), text augmentation.
+    """
+    scores = scale * torch.einsum("bte,kpe->btkp", video, text)
+    return 0.5 * (scores.amax(dim=1).mean(dim=-1) + scores.amax(dim=-1).mean(dim=1))
+
+
+def mean_cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """One minus the mean cosine between matching vectors.
+
+    Args:
+        student: vectors, (..., E).
+        teacher: vectors, (..., E).
+
+    Returns:
+        Scalar in [0, 2].
+
+    Source: FROSTER (ICLR 2024), feature distillation; STDD uses it on frame embeddings.
+    """
+    return 1 - F.cosine_similarity(student.float(), teacher.float(), dim=-1).mean()
