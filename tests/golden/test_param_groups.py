@@ -1,0 +1,58 @@
+"""Parameter groups against the lists recorded from the reference."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from slowfast.engine.optim import DEFAULT_KEYWORD, parameter_groups
+
+GOLDEN = Path(os.environ.get("SLOWFAST_GOLDEN_DIR") or Path(__file__).parent / "data") / "golden_stdd.pt"
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return torch.load(GOLDEN, weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def named_shapes(golden):
+    """Names and shapes of a method with a projector, in the model's order, the frozen teacher left out."""
+    model = next(m for m in golden["models"].values() if any(k.startswith("projector_v") for k in m["state_dict_keys"]))
+    names = [name for name in model["state_dict_keys"] if not name.startswith("raw_model.")]
+    projectors = dict(zip((n for n in names if n.startswith("projector_v")), model["projector_v"], strict=True))
+
+    def shape(name):
+        if name in projectors:
+            return tuple(projectors[name].shape)
+        value = golden["clip_sd"][name.removeprefix("model.")]
+        return tuple(value["shape"]) if isinstance(value, dict) else tuple(value.shape)
+
+    return [(name, shape(name)) for name in names]
+
+
+def as_dicts(groups):
+    return [
+        {"weight_decay": g.weight_decay, "lr": g.lr, "lr_factor": g.lr_factor, "names": list(g.names)} for g in groups
+    ]
+
+
+def settings(recorded):
+    return {
+        "base_lr": recorded[0]["lr"] / recorded[0]["lr_factor"],
+        "weight_decay": max(group["weight_decay"] for group in recorded),
+        "zero_wd_1d": True,
+    }
+
+
+def test_default(golden, named_shapes):
+    recorded = golden["param_groups"]["default"]
+    assert as_dicts(parameter_groups(named_shapes, **settings(recorded))) == recorded
+
+
+def test_factors(golden, named_shapes):
+    # The recording froze everything (default factor 0) but the MLPs.
+    recorded = golden["param_groups"]["factors"]
+    factors = {DEFAULT_KEYWORD: 0.0, "mlp": recorded[0]["lr_factor"]}
+    assert as_dicts(parameter_groups(named_shapes, **settings(recorded), factors=factors)) == recorded

@@ -1,0 +1,143 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from slowfast.engine.optim import (
+    DEFAULT_KEYWORD,
+    OptimizerConfig,
+    clip_gradients,
+    make_optimizer,
+    parameter_groups,
+    set_learning_rate,
+)
+
+SHAPES = [
+    ("logit_scale", ()),
+    ("proj", (4, 2)),
+    ("class_embedding", (4,)),
+    ("blocks.0.mlp.fc.weight", (4, 4)),
+    ("blocks.0.mlp.fc.bias", (1, 4)),
+    ("blocks.0.stadapt.down.weight", (2, 4)),
+    ("bn.weight", (4,)),
+]
+BASE = {"base_lr": 0.5, "weight_decay": 0.1, "zero_wd_1d": True}
+
+
+def summary(groups):
+    return {group.names: (group.lr, group.weight_decay, group.lr_factor) for group in groups}
+
+
+def test_default_groups():
+    assert summary(parameter_groups(SHAPES, **BASE, batch_norm_names=["bn.weight"], bn_weight_decay=0.3)) == {
+        ("bn.weight",): (0.5, 0.3, 1.0),
+        ("logit_scale", "proj", "blocks.0.mlp.fc.weight", "blocks.0.stadapt.down.weight"): (0.5, 0.1, 1.0),
+        ("class_embedding", "blocks.0.mlp.fc.bias"): (0.5, 0.0, 1.0),
+    }
+
+
+def test_everything_is_decayed_when_asked():
+    (group,) = parameter_groups(SHAPES, **{**BASE, "zero_wd_1d": False})
+    assert group.names == tuple(name for name, _ in SHAPES)
+
+
+def test_factor_groups():
+    factors = {"stadapt": 10.0, "mlp": 0.0, DEFAULT_KEYWORD: 0.5}
+    assert summary(parameter_groups(SHAPES, **BASE, factors=factors)) == {
+        ("blocks.0.stadapt.down.weight",): (5.0, 0.1, 10.0),
+        ("logit_scale", "proj"): (0.25, 0.1, 0.5),
+        ("class_embedding", "bn.weight"): (0.25, 0.0, 0.5),
+    }
+
+
+def test_keyword_is_sought_in_the_module_path_only():
+    (group,) = parameter_groups([("net.mlp", (2, 2))], **BASE, factors={"mlp": 3.0})
+    assert group.lr_factor == 1.0
+
+
+def model():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    net[0].requires_grad_(False)
+    return net
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
+)
+def test_optimizers_update_only_what_trains(method, kind):
+    net = model()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    optimizer = make_optimizer(net.named_parameters(), OptimizerConfig(method=method, **BASE))
+    assert type(optimizer) is kind
+    assert [group["names"] for group in optimizer.param_groups] == [["1.weight"], ["1.bias"]]
+    net(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+    changed = {name for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"1.weight", "1.bias"}
+
+
+def test_factor_zero_freezes():
+    net = nn.ModuleDict({"mlp": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    config = OptimizerConfig(method="adamw", factors={"mlp": 1.0, DEFAULT_KEYWORD: 0.0}, **BASE)
+    make_optimizer(net.named_parameters(), config)
+    assert [name for name, p in net.named_parameters() if p.requires_grad] == ["mlp.weight", "mlp.bias"]
+
+
+def test_set_learning_rate_keeps_factors():
+    net = nn.ModuleDict({"mlp": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    optimizer = make_optimizer(net.named_parameters(), OptimizerConfig(method="sgd", factors={"mlp": 4.0}, **BASE))
+    set_learning_rate(optimizer, 0.01)
+    assert {tuple(g["names"]): g["lr"] for g in optimizer.param_groups}[("mlp.weight",)] == pytest.approx(0.04)
+
+
+def test_nothing_to_train():
+    with pytest.raises(ValueError, match="no parameter is left to train"):
+        make_optimizer(model()[0].named_parameters(), OptimizerConfig(method="sgd", **BASE))
+
+
+def test_unknown_method_and_impossible_nesterov():
+    with pytest.raises(ValueError, match=r"SOLVER\.OPTIMIZING_METHOD: unknown value 'lion'"):
+        OptimizerConfig(method="lion", **BASE)
+    with pytest.raises(ValueError, match=r"SOLVER\.NESTEROV"):
+        OptimizerConfig(method="sgd", momentum=0.0, **BASE)
+
+
+def gradients():
+    parameters = [nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(1))]
+    parameters[0].grad = torch.tensor([3.0, 0.0])
+    parameters[1].grad = torch.tensor([0.0, -4.0, 0.0])
+    return parameters
+
+
+def test_only_measuring_changes_nothing():
+    parameters = gradients()
+    assert clip_gradients(iter(parameters)).item() == pytest.approx(5.0)
+    assert parameters[1].grad.tolist() == [0.0, -4.0, 0.0]
+
+
+def test_measuring_infinite_gradients_makes_no_nan():
+    parameters = gradients()
+    parameters[0].grad[0] = math.inf
+    assert clip_gradients(parameters).item() == math.inf
+    assert parameters[1].grad.tolist() == [0.0, -4.0, 0.0]
+
+
+def test_clip_by_norm():
+    parameters = gradients()
+    assert clip_gradients(parameters, max_norm=1.0).item() == pytest.approx(5.0)
+    total = torch.cat([p.grad for p in parameters if p.grad is not None]).norm()
+    assert total.item() == pytest.approx(1.0, abs=1e-5)
+    assert parameters[2].grad is None
+
+
+def test_clip_by_value_wins_over_norm():
+    parameters = gradients()
+    assert clip_gradients(parameters, max_norm=1.0, max_value=3.5).item() == pytest.approx(5.0)
+    assert parameters[0].grad.tolist() == [3.0, 0.0]
+    assert parameters[1].grad.tolist() == [0.0, -3.5, 0.0]
+
+
+def test_no_gradient_at_all():
+    assert clip_gradients([nn.Parameter(torch.zeros(1))], max_norm=1.0).item() == 0.0
