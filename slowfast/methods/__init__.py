@@ -1,0 +1,6 @@
+"""Methods: a model, its text and its losses, each in a folder of its own."""
+
+METHODS: dict[str, str] = {
+    "stdd": "slowfast.methods.stdd.build:build",
+}
+"""METHOD -> the function that builds it from (cfg, label_set)."""

@@ -87,10 +87,6 @@ def load_clip(clip: CLIP, state: Mapping[str, Tensor], *, source: str) -> None:
     clip.load_state_dict(dict(state), strict=False)
 
 
-def freeze(module: nn.Module) -> nn.Module:
-    """Make a module a constant: evaluation mode, no gradients.
-
-    Returns:
-        The same module.
-    """
-    return module.requires_grad_(requires_grad=False).eval()
+def freeze(module: nn.Module) -> None:
+    """Make a module a constant: evaluation mode, no gradients."""
+    module.requires_grad_(requires_grad=False).eval()

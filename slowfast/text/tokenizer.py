@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import html
+import itertools
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -113,7 +114,7 @@ class Tokenizer:
         """Join neighbours in the order in which the merges were learned until none applies."""
         never = len(self._ranks)
         while len(symbols) > 1:
-            pairs = list(zip(symbols, symbols[1:], strict=False))
+            pairs = list(itertools.pairwise(symbols))
             best = min(pairs, key=lambda pair: self._ranks.get(pair, never))
             if best not in self._ranks:
                 break

@@ -74,7 +74,8 @@ def mask_table(options: StCrossOptions, *, grid_size: int) -> Tensor:
     _, down, across = options.mask_stride
     if grid_size % down or grid_size % across:
         raise ValueError(
-            f"MODEL.MASK_STRIDE: {list(options.mask_stride)} does not divide the grid of {grid_size} x {grid_size} patches"
+            f"MODEL.MASK_STRIDE: {list(options.mask_stride)} does not divide the grid of "
+            f"{grid_size} x {grid_size} patches"
         )
     per_cell = down * across
     num_cells = grid_size**2 // per_cell

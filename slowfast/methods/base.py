@@ -1,0 +1,82 @@
+"""What the engine sees of a method."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from slowfast.datasets.label_set import LabelSet
+from slowfast.datasets.types import VideoBatch
+from slowfast.text.text_bank import TextBank
+
+
+class MethodOutput(NamedTuple):
+    """What a forward returns, in training and in evaluation."""
+
+    logits: Tensor
+    """Scores of the classes of the current label set, (B, K)."""
+    losses: dict[str, Tensor]
+    """Terms of the loss by name, weights applied; their sum is minimised. Empty in evaluation."""
+    log: dict[str, Tensor]
+    """Further scalars worth logging, detached."""
+
+
+class Method(nn.Module, ABC):
+    """A model with its text and its losses.
+
+    ``forward`` only dispatches, so that DistributedDataParallel may wrap the method.
+
+    Args:
+        pixel_mean: mean of the training images, RGB, in [0, 1].
+        pixel_std: their standard deviation.
+    """
+
+    transient_prefixes: ClassVar[tuple[str, ...]] = ()
+    """Prefixes of state-dict entries that never enter a checkpoint, such as a frozen teacher."""
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, *, pixel_mean: Sequence[float], pixel_std: Sequence[float]) -> None:
+        super().__init__()
+        shape = (1, 3, 1, 1, 1)
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(shape), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(shape), persistent=False)
+
+    def normalise(self, frames: Tensor) -> Tensor:
+        """Scale pixels to [0, 1], subtract the mean, divide by the deviation.
+
+        Args:
+            frames: pixels in [0, 255], uint8 or float32, (B, 3, T, H, W).
+
+        Returns:
+            Normalised frames, fp32, same shape.
+        """
+        return (frames.float() / 255 - self.pixel_mean) / self.pixel_std
+
+    @abstractmethod
+    def set_label_set(self, label_set: LabelSet, bank: TextBank) -> None:
+        """Choose the classes to score; ``bank`` holds their text features, row by row."""
+
+    @abstractmethod
+    def training_forward(self, batch: VideoBatch) -> MethodOutput:
+        """Score a batch and compute its losses."""
+
+    @abstractmethod
+    def eval_forward(self, batch: VideoBatch) -> MethodOutput:
+        """Score a batch."""
+
+    def forward(self, batch: VideoBatch) -> MethodOutput:
+        """Dispatch on ``self.training``; frames (B, 3, T, H, W) -> logits (B, K)."""
+        return self.training_forward(batch) if self.training else self.eval_forward(batch)
+
+    def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Name and parameter of all that the optimiser moves."""
+        return ((name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad)
+
+    def checkpoint_state(self) -> dict[str, Tensor]:
+        """State dict without the transient entries."""
+        return {name: t for name, t in self.state_dict().items() if not name.startswith(self.transient_prefixes)}

@@ -1,0 +1,25 @@
+"""Build the chosen method."""
+
+from __future__ import annotations
+
+from slowfast.config.node import CfgNode
+from slowfast.datasets.label_set import LabelSet
+from slowfast.methods import METHODS
+from slowfast.methods.base import Method
+from slowfast.utils.registry import resolve
+
+
+def build_method(cfg: CfgNode, label_set: LabelSet) -> Method:
+    """Build the method that METHOD names, with the text of a label set.
+
+    Args:
+        cfg: the frozen configuration.
+        label_set: the classes to score.
+
+    Returns:
+        The method on the CPU.
+
+    Raises:
+        ValueError: if the method is unknown, or its weights or text files are not usable.
+    """
+    return resolve(METHODS, cfg.METHOD, key="METHOD")(cfg, label_set)
