@@ -1,0 +1,237 @@
+"""The configuration tree: YAML files with ``_BASE_``, command-line overrides, one-line errors."""
+
+from __future__ import annotations
+
+import difflib
+from ast import literal_eval
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from fvcore.common.config import BASE_KEY
+from fvcore.common.config import CfgNode as _FvcoreCfgNode
+
+from slowfast.config.legacy import reason_absent
+
+_LEAF_TYPES = (tuple, list, str, int, float, bool, type(None))
+
+
+class ConfigError(ValueError):
+    """A mistake in a YAML file or on the command line, told in one line."""
+
+
+class CfgNode(_FvcoreCfgNode):
+    """PySlowFast's configuration node, strict about names and types, safe YAML only.
+
+    Merging accepts what yacs accepts (strings that spell a literal, list for tuple and the reverse, anything where the
+    default is None) and an int where a float is expected. An empty YAML value leaves a text key empty.
+    """
+
+    def merge_from_file(self, cfg_filename: str | Path, allow_unsafe: bool = False) -> None:
+        """Merge a YAML file, after the files that its ``_BASE_`` names.
+
+        Args:
+            cfg_filename: path of the file; ``_BASE_`` paths are relative to the file that names them.
+            allow_unsafe: must stay False; it exists because fvcore has it.
+
+        Raises:
+            ConfigError: if a file is missing, is not a mapping of known keys, or holds a value of the wrong type.
+        """
+        if allow_unsafe:
+            raise ConfigError(f"{cfg_filename}: unsafe YAML is not supported; tags such as !!python/object are refused")
+        for path, values in yaml_layers(Path(cfg_filename)):
+            _merge(values, self, where=str(path))
+
+    @classmethod
+    def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict[str, Any]:
+        """Return the content of a YAML file laid over its ``_BASE_`` files, not checked against any key."""
+        if allow_unsafe:
+            raise ConfigError(f"{filename}: unsafe YAML is not supported; tags such as !!python/object are refused")
+        merged: dict[str, Any] = {}
+        for _, values in yaml_layers(Path(filename)):
+            _overlay(values, merged)
+        return merged
+
+    def merge_from_other_cfg(self, cfg_other: Mapping[str, Any]) -> None:
+        """Merge another tree, with the checks of :meth:`merge_from_file`."""
+        _merge(cfg_other, self, where="")
+
+    def merge_from_list(self, cfg_list: Sequence[Any]) -> None:
+        """Merge ``[KEY, value, KEY, value, ...]`` as written after ``--opts``.
+
+        Raises:
+            ConfigError: if a value is missing, a key is unknown or a type is wrong.
+        """
+        if len(cfg_list) % 2:
+            raise ConfigError(f"--opts: expected KEY VALUE pairs, but {cfg_list[-1]!r} has no value")
+        for key, value in zip(cfg_list[::2], cfg_list[1::2], strict=True):
+            nested: Any = value
+            for part in reversed(str(key).split(".")):
+                nested = {part: nested}
+            _merge(nested, self, where="--opts")
+
+    def leaves(self) -> dict[str, Any]:
+        """Return every value under its full dotted name, in order of declaration."""
+        return _flatten(self, "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the tree as plain nested dictionaries."""
+        return {key: value.to_dict() if isinstance(value, CfgNode) else value for key, value in self.items()}
+
+
+def choose(value: str, allowed: Sequence[str]) -> str:
+    """Return ``; did you mean 'x'?`` for the allowed value nearest to a mistyped one, or an empty string."""
+    near = difflib.get_close_matches(value, allowed, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def yaml_layers(path: Path, chain: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
+    """Read a YAML file and its ``_BASE_`` files, the most basic one first.
+
+    Args:
+        path: the file to read.
+        chain: the files that led here, to recognise a cycle.
+
+    Raises:
+        ConfigError: if a file cannot be read, is not a mapping, or inherits from itself.
+    """
+    resolved = path.expanduser().resolve()
+    if resolved in chain:
+        names = " -> ".join(step.name for step in (*chain, resolved))
+        raise ConfigError(f"{chain[0]}: {BASE_KEY} is cyclic: {names}")
+    values = _read_yaml(path, named_by=chain[-1] if chain else None)
+    bases = values.pop(BASE_KEY, [])
+    if isinstance(bases, str):
+        bases = [bases]
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise ConfigError(f"{path}: {BASE_KEY} must be a file name or a list of file names, found {bases!r}")
+    layers: list[tuple[Path, dict[str, Any]]] = []
+    for base in bases:
+        layers += yaml_layers(path.expanduser().parent / Path(base).expanduser(), (*chain, resolved))
+    return [*layers, (path, values)]
+
+
+def _read_yaml(path: Path, *, named_by: Path | None) -> dict[str, Any]:
+    prefix = f"{named_by}: {BASE_KEY}" if named_by else "--cfg"
+    try:
+        values = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{prefix}: file not found: {path}") from None
+    except OSError as error:
+        raise ConfigError(f"{prefix}: cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not a text file in UTF-8") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: {_one_line(error)}") from None
+    if not isinstance(values, dict):
+        found = "an empty file" if values is None else type(values).__name__
+        raise ConfigError(f"{path}: a config must be a YAML mapping of keys to values, found {found}")
+    return values
+
+
+def _one_line(error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    return "invalid YAML: " + " ".join(str(error).split())
+
+
+def _overlay(values: Mapping[str, Any], merged: dict[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            _overlay(value, merged[key])
+        else:
+            merged[key] = value
+
+
+def _flatten(node: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _merge(values: Mapping[str, Any], root: CfgNode, *, where: str) -> None:
+    """Copy ``values`` into the tree, refusing unknown names and wrong types."""
+    if root.is_frozen():
+        raise AttributeError("this config is frozen; merge before freezing it")
+    prefix = f"{where}: " if where else ""
+
+    def visit(source: Mapping[str, Any], target: CfgNode, path: tuple[str, ...]) -> None:
+        for name, value in source.items():
+            full_key = ".".join((*path, str(name)))
+            if name not in target:
+                raise ConfigError(prefix + _unknown_key(full_key, value, root))
+            current = target[name]
+            if isinstance(current, CfgNode):
+                section = _literal(value)
+                if not isinstance(section, Mapping):
+                    raise ConfigError(f"{prefix}{full_key}: expected a section with keys below it, found {value!r}")
+                visit(section, current, (*path, str(name)))
+            else:
+                target[name] = _coerce(value, current, fail=_type_error(prefix + full_key, current))
+
+    visit(values, root, ())
+
+
+def _unknown_key(full_key: str, value: object, root: CfgNode) -> str:
+    if isinstance(value, Mapping) and value:
+        name, value = next(iter(_flatten(value, "").items()), ("", value))
+        full_key = f"{full_key}.{name}" if name else full_key
+    absent = reason_absent(full_key)
+    if absent is not None:
+        return f"{full_key}: {absent} (found {value!r})"
+    return f"{full_key}: unknown key (found {value!r}){_nearest(full_key, list(root.leaves()))}"
+
+
+def _nearest(full_key: str, known: Sequence[str]) -> str:
+    """Name the nearest known key: by the full name, or else by the last part in another section."""
+    upper = full_key.upper()
+    near = difflib.get_close_matches(upper, known, n=1, cutoff=0.75)
+    if not near:
+        last = upper.rpartition(".")[2]
+        by_last = {name.rpartition(".")[2]: name for name in reversed(known)}
+        near = [by_last[match] for match in difflib.get_close_matches(last, list(by_last), n=1, cutoff=0.75)]
+    near = near or difflib.get_close_matches(upper, known, n=1, cutoff=0.3)
+    return f"; nearest key: {near[0]}" if near else ""
+
+
+def _type_error(where: str, current: object) -> Callable[[object], ConfigError]:
+    def fail(value: object) -> ConfigError:
+        return ConfigError(f"{where}: expected {type(current).__name__}, found {value!r} ({type(value).__name__})")
+
+    return fail
+
+
+def _literal(value: object) -> object:
+    """Evaluate a string that spells a Python literal, as yacs does; "1e-5" is how YAML files write 1.0e-5."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return literal_eval(value)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return value
+
+
+def _coerce(value: object, current: object, *, fail: Callable[[object], ConfigError]) -> object:
+    literal = _literal(value)
+    if isinstance(current, str):
+        if literal is None:
+            return ""
+        if isinstance(value, str):
+            # A text key keeps text that happens to spell a number; quotes around a literal string come off.
+            return literal if isinstance(literal, str) else value
+        raise fail(value)
+    if type(literal) not in _LEAF_TYPES:
+        raise fail(literal)
+    if current is None or type(literal) is type(current):
+        return literal
+    if isinstance(current, float) and type(literal) is int:
+        return float(literal)
+    if isinstance(current, list | tuple) and isinstance(literal, list | tuple):
+        return type(current)(literal)
+    raise fail(literal)

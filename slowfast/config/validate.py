@@ -1,0 +1,339 @@
+"""Checks of values and of keys against each other, all before a run touches a file or a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from slowfast.config.legacy import REMOVED
+from slowfast.config.node import CfgNode, ConfigError, choose
+
+# Names that other packages resolve; configuration imports none of them, and a test compares the lists.
+PROTOCOL_NAMES = ("single_dataset",)
+TEMPORAL_MODELING_TYPES = (None, "stcross_attend")
+DECODING_BACKENDS = ("pyav",)
+
+# Patches along one side of the grid at 224 pixels, the only size of OpenAI's archives.
+ARCH_GRIDS = {"vitb32": 7, "vitb16": 14, "vitl14": 16}
+CLIP_IMAGE_SIZE = 224
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pending:
+    """A published feature that is not available yet.
+
+    Args:
+        allowed: the value that leaves it off.
+        companions: keys that only this feature reads; any value of the right type is accepted.
+    """
+
+    allowed: Any
+    companions: tuple[str, ...] = ()
+
+
+_AUG_KEYS = ("COLOR_JITTER", "AA_TYPE", "INTERPOLATION", "RE_PROB", "RE_MODE", "RE_COUNT", "RE_SPLIT")
+_MIXUP_KEYS = ("ALPHA", "CUTMIX_ALPHA", "PROB", "SWITCH_PROB", "LABEL_SMOOTH_VALUE")
+_LINEAR_KEYS = ("LOSS_RATIO", "SAMPLE_L", "SAMPLE_R")
+_ROUTING_KEYS = ("ROUTING_FREQUENCE_CONSTRAIN", "ROUTING_FREQ_CONS_FACTOR", "CLS_LOSS_RATIO", "LOSS_FREQ_TYPE")
+
+# Making a feature available deletes its row here, and nothing else in this package.
+PENDING: dict[str, Pending] = {
+    "AUG.ENABLE": Pending(allowed=False, companions=tuple(f"AUG.{key}" for key in _AUG_KEYS)),
+    "MIXUP.ENABLE": Pending(allowed=False, companions=tuple(f"MIXUP.{key}" for key in _MIXUP_KEYS)),
+    "TUNE_HEAD": Pending(allowed=False),
+    "MODEL.TEXT_PROMPT": Pending(allowed=False, companions=("MODEL.PROMPT_NUM",)),
+    "MODEL.NUM_EXPERTS": Pending(allowed=0, companions=("MODEL.EXPERT_INSERT_LAYERS", "MODEL.ROUTING_TYPE")),
+    "MODEL.RECORD_ROUTING": Pending(allowed=False, companions=tuple(f"MODEL.{key}" for key in _ROUTING_KEYS)),
+    "MODEL.ENSEMBLE_PRED": Pending(allowed=False, companions=("MODEL.ENSEMBLE_RAWMODEL_RATIO",)),
+    "MODEL.USE_CHECKPOINT": Pending(allowed=False),
+    "TRAIN.LINEAR_CONNECT_CLIMB": Pending(
+        allowed=False, companions=("TRAIN.CLIP_ORI_PATH", *(f"TRAIN.LINEAR_CONNECT_{key}" for key in _LINEAR_KEYS))
+    ),
+}
+
+# Key -> the values that it may take.
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "PROTOCOL": PROTOCOL_NAMES,
+    "DIST_BACKEND": ("nccl", "gloo"),
+    "TRAIN.DATASET": ("kinetics",),
+    "TRAIN.AMP_DTYPE": ("auto", "bfloat16", "float16"),
+    "TEST.DATASET": ("kinetics",),
+    "TEST.NUM_SPATIAL_CROPS": (1, 3),
+    "TEST.PRECISION": ("fp32", "amp"),
+    "DATA.FRAME_SAMPLING": ("dense", "pyslowfast"),
+    "DATA.CLIP_DTYPE": ("uint8", "float32"),
+    "DATA.ENSEMBLE_METHOD": ("sum", "max"),
+    "MODEL.LOSS_FUNC": ("cross_entropy", "soft_cross_entropy"),
+    "MODEL.TEMPORAL_MODELING_TYPE": TEMPORAL_MODELING_TYPES,
+    "MODEL.STCROSS_MLP_INPUT": ("unmerged", "merged"),
+    "MODEL.DISTILLATION_MODE": ("intended", "published"),
+    "SOLVER.LR_POLICY": ("cosine", "steps_with_relative_lrs"),
+    "SOLVER.OPTIMIZING_METHOD": ("sgd", "adam", "adamw", "mt_adamw"),
+    "SOLVER.LAYER_DECAY": (1.0,),
+}
+
+# Key -> (lowest, highest) value; None for no bound.
+RANGES: dict[str, tuple[float, float | None]] = {
+    "NUM_GPUS": (0, None),
+    "NUM_SHARDS": (1, None),
+    "SHARD_ID": (0, None),
+    "RNG_SEED": (0, 2**32 - 1),
+    "LOG_PERIOD": (1, None),
+    "TRAIN.BATCH_SIZE": (1, None),
+    "TRAIN.EVAL_PERIOD": (1, None),
+    "TRAIN.CHECKPOINT_PERIOD": (1, None),
+    "TRAIN.KEEP_LAST_CHECKPOINTS": (0, None),
+    "TRAIN.ACCUMULATION_STEPS": (1, None),
+    "TRAIN.KILL_LOSS_EXPLOSION_FACTOR": (0, None),
+    "TEST.BATCH_SIZE": (1, None),
+    "TEST.PATCHING_RATIO": (0, 1),
+    "DATA.NUM_FRAMES": (1, None),
+    "DATA.SAMPLING_RATE": (1, None),
+    "DATA.TARGET_FPS": (1, None),
+    "DATA.TRAIN_JITTER_FPS": (0, None),
+    "DATA.MAX_BAD_FRACTION": (0, 1),
+    "DATA.TRAIN_CROP_SIZE": (1, None),
+    "DATA.TEST_CROP_SIZE": (1, None),
+    "DATA_LOADER.NUM_WORKERS": (0, None),
+    "AUG.NUM_SAMPLE": (1, None),
+    "MODEL.NUM_CLASSES": (1, None),
+    "MODEL.MASK_RATE": (0, 1),
+    "MODEL.CHANNEL_FOLD": (2, None),
+    "MODEL.DISTILLATION_RATIO": (0, None),
+    "MODEL.FINETUNE_FACTOR": (0, None),
+    "MODEL.ADAPT_FINETUNE_FACTOR": (0, None),
+    "MODEL.MLP_FINETUNE_FACTOR": (0, None),
+    "MODEL.EXPERT_FINETUNE_FACTOR": (0, None),
+    "MODEL.ROUTING_FINETUNE_FACTOR": (0, None),
+    "MODEL.DEFAULT_FINETUNE_FACTOR": (0, None),
+    "SOLVER.BASE_LR": (0, None),
+    "SOLVER.MAX_EPOCH": (1, None),
+    "SOLVER.WARMUP_EPOCHS": (0, None),
+    "SOLVER.WARMUP_START_LR": (0, None),
+    "SOLVER.COSINE_END_LR": (0, None),
+    "SOLVER.COSINE_RESTART_EPOCH": (0, None),
+    "SOLVER.WEIGHT_DECAY": (0, None),
+    "SOLVER.MOMENTUM": (0, 1),
+    "DEMO.TOPK": (1, None),
+}
+
+# Keys whose default is None and which, once set, must be text or a positive number.
+_OPTIONAL_PATHS = ("TRAIN.CUSTOM_LOAD_FILE", "TRAIN.CLIP_ORI_PATH", "TEST.CUSTOM_LOAD_FILE", "TEST.CLIP_ORI_PATH")
+_OPTIONAL_NUMBERS = ("SOLVER.CLIP_GRAD_VAL", "SOLVER.CLIP_GRAD_L2NORM")
+
+_OTHER_MODELS = {
+    "BasicClipVideo": "is TemporalClipVideo with MODEL.TEMPORAL_MODELING_TYPE None",
+    "ClipImage": "classifies images, which is not part of this project",
+}
+
+
+def check(cfg: CfgNode, *, methods: Sequence[str]) -> None:
+    """Check every value of a tree.
+
+    Args:
+        cfg: a tree as :func:`slowfast.config.defaults.get_cfg` makes it.
+        methods: names that METHOD may take.
+
+    Raises:
+        ConfigError: naming the first key whose value is not allowed, what it is, and what is.
+    """
+    leaves = cfg.leaves()
+    for key, entry in REMOVED.items():
+        if leaves[key] != entry.value:
+            raise ConfigError(f"{key}: {leaves[key]!r} is not supported, this key {entry.reason}; {_only(entry.value)}")
+    for key, pending in PENDING.items():
+        if leaves[key] != pending.allowed:
+            raise ConfigError(f"{key}: {leaves[key]!r} is not available yet; {_only(pending.allowed)}")
+    _check_model_name(cfg.MODEL.MODEL_NAME)
+    _check_decoder(cfg.DATA.DECODING_BACKEND)
+    for key, choices in {**CHOICES, "METHOD": tuple(methods)}.items():
+        _check_choice(key, leaves[key], choices)
+    for key, (low, high) in RANGES.items():
+        if not low <= leaves[key] <= (float("inf") if high is None else high):
+            bounds = f"allowed: at least {low}" if high is None else f"allowed: from {low} to {high}"
+            raise ConfigError(f"{key}: {leaves[key]!r} is out of range; {bounds}")
+    _check_optional(leaves)
+    _check_lists(leaves)
+    for rule in (_check_machines, _check_data, _check_architecture, _check_block, _check_weights, _check_solver):
+        rule(cfg)
+
+
+def _only(value: object) -> str:
+    return f"allowed: {value!r}"
+
+
+def _check_choice(key: str, value: object, choices: Sequence[Any]) -> None:
+    # Equality alone would let True pass for 1.
+    if any(value == choice and type(value) is type(choice) for choice in choices):
+        return
+    hint = choose(value, [choice for choice in choices if isinstance(choice, str)]) if isinstance(value, str) else ""
+    raise ConfigError(f"{key}: unknown value {value!r}{hint}; allowed: {', '.join(map(repr, choices))}")
+
+
+def _check_model_name(name: str) -> None:
+    if name in _OTHER_MODELS:
+        raise ConfigError(f"MODEL.MODEL_NAME: {name!r} {_OTHER_MODELS[name]}; {_only('TemporalClipVideo')}")
+    if name != "TemporalClipVideo":
+        reason = "; PySlowFast's networks are not part of this project" if name == "SlowFast" else ""
+        raise ConfigError(f"MODEL.MODEL_NAME: unknown model {name!r}{reason}; {_only('TemporalClipVideo')}")
+
+
+def _check_decoder(name: str) -> None:
+    if name == "torchvision":
+        raise ConfigError(
+            "DATA.DECODING_BACKEND: 'torchvision' is not supported, its video reader was removed from torchvision; "
+            f"allowed: {', '.join(map(repr, DECODING_BACKENDS))}"
+        )
+    _check_choice("DATA.DECODING_BACKEND", name, DECODING_BACKENDS)
+
+
+def _check_optional(leaves: dict[str, Any]) -> None:
+    for key in _OPTIONAL_PATHS:
+        if not isinstance(leaves[key], str | None):
+            raise ConfigError(f"{key}: expected a path or None, found {leaves[key]!r}")
+    for key in _OPTIONAL_NUMBERS:
+        if leaves[key] is not None and not (_is_number(leaves[key]) and leaves[key] > 0):
+            raise ConfigError(f"{key}: expected a number > 0 or None, found {leaves[key]!r}")
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+# Key -> (test of one element, allowed lengths or None, what is expected, in words).
+_LISTS: dict[str, tuple[Callable[[Any], bool], tuple[int, ...] | None, str]] = {
+    "DATA.MEAN": (_is_number, (3,), "three numbers"),
+    "DATA.STD": (lambda x: _is_number(x) and x > 0, (3,), "three numbers > 0"),
+    "DATA.TRAIN_JITTER_SCALES": (lambda x: _is_number(x) and x > 0, (2,), "two numbers > 0"),
+    "DATA.TRAIN_JITTER_SCALES_RELATIVE": (lambda x: _is_number(x) and x > 0, (0, 2), "no or two numbers > 0"),
+    "DATA.TRAIN_JITTER_ASPECT_RELATIVE": (lambda x: _is_number(x) and x > 0, (0, 2), "no or two numbers > 0"),
+    "TEST.NUM_TEMPORAL_CLIPS": (_is_count, None, "a list of integers >= 1"),
+    "TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN": (_is_text, None, "a list of non-empty strings"),
+    "MODEL.MASK_STRIDE": (_is_count, (3,), "three integers >= 1"),
+    "SOLVER.BETAS": (lambda x: _is_number(x) and 0 <= x < 1, (2,), "two numbers in [0, 1)"),
+    "SOLVER.STEPS": (_is_number, None, "a list of numbers"),
+    "SOLVER.LRS": (_is_number, None, "a list of numbers"),
+    "DEMO.VIDEOS": (_is_text, None, "a list of non-empty strings"),
+    "DEMO.CLASSES": (_is_text, None, "a list of non-empty strings"),
+}
+
+
+def _check_lists(leaves: dict[str, Any]) -> None:
+    for key, (is_valid, lengths, expected) in _LISTS.items():
+        value = leaves[key]
+        if (lengths is not None and len(value) not in lengths) or not all(map(is_valid, value)):
+            raise ConfigError(f"{key}: expected {expected}, found {value!r}")
+    scales = leaves["MODEL.TEMPORAL_SCALE"]
+    if not scales or not all(map(_is_count, scales)):
+        raise ConfigError(f"MODEL.TEMPORAL_SCALE: expected one or more integers >= 1, found {scales!r}")
+
+
+def _check_machines(cfg: CfgNode) -> None:
+    for phase in ("TRAIN", "TEST"):
+        if cfg.NUM_GPUS and cfg[phase].BATCH_SIZE % cfg.NUM_GPUS:
+            raise ConfigError(
+                f"{phase}.BATCH_SIZE: {cfg[phase].BATCH_SIZE} is not a multiple of NUM_GPUS, which is {cfg.NUM_GPUS}"
+            )
+    if cfg.SHARD_ID >= cfg.NUM_SHARDS:
+        raise ConfigError(f"SHARD_ID: {cfg.SHARD_ID} must be below NUM_SHARDS, which is {cfg.NUM_SHARDS}")
+    views = cfg.TEST.NUM_ENSEMBLE_VIEWS
+    if views < 1 and views != -1:
+        raise ConfigError(f"TEST.NUM_ENSEMBLE_VIEWS: {views} is out of range; allowed: at least 1, or -1 for a series")
+
+
+def _check_data(cfg: CfgNode) -> None:
+    data = cfg.DATA
+    if not data.PATH_LABEL_SEPARATOR:
+        raise ConfigError("DATA.PATH_LABEL_SEPARATOR: is empty; allowed: one or more characters such as ','")
+    for key in ("TRAIN_JITTER_SCALES", "TRAIN_JITTER_SCALES_RELATIVE", "TRAIN_JITTER_ASPECT_RELATIVE"):
+        if list(data[key]) != sorted(data[key]):
+            raise ConfigError(f"DATA.{key}: the lower end comes first, found {data[key]!r}")
+    if len(data.TRAIN_JITTER_SCALES_RELATIVE) != len(data.TRAIN_JITTER_ASPECT_RELATIVE):
+        raise ConfigError(
+            "DATA.TRAIN_JITTER_SCALES_RELATIVE: set it together with DATA.TRAIN_JITTER_ASPECT_RELATIVE, or neither"
+        )
+    crops = {"TRAIN": data.TRAIN_CROP_SIZE if cfg.TRAIN.ENABLE else 0}
+    crops["TEST"] = data.TEST_CROP_SIZE if cfg.TEST.ENABLE and cfg.TEST.NUM_SPATIAL_CROPS == 1 else 0
+    for phase, crop in crops.items():
+        if data.TRAIN_JITTER_SCALES[0] < crop:
+            raise ConfigError(
+                f"DATA.TRAIN_JITTER_SCALES: a short side of {data.TRAIN_JITTER_SCALES[0]} pixels is less than "
+                f"DATA.{phase}_CROP_SIZE, which is {crop}"
+            )
+    if data.TEXT_AUG and not data.TEXT_AUG_FEATURE_FILE:
+        raise ConfigError("DATA.TEXT_AUG_FEATURE_FILE: is empty, but DATA.TEXT_AUG is True; name a file (K, n, E)")
+
+
+def _check_architecture(cfg: CfgNode) -> None:
+    model = cfg.MODEL
+    if model.ARCH == "custom":
+        if model.CLIP_WEIGHTS in ("", "random"):
+            raise ConfigError(
+                f"MODEL.CLIP_WEIGHTS: {model.CLIP_WEIGHTS!r} gives no sizes for MODEL.ARCH 'custom'; allowed: a file"
+            )
+        return
+    _check_choice("MODEL.ARCH", model.ARCH, (*ARCH_GRIDS, "custom"))
+    if model.CLIP_WEIGHTS not in ("", "random"):
+        return
+    for phase in ("TRAIN", "TEST"):
+        size = cfg.DATA[f"{phase}_CROP_SIZE"]
+        if cfg[phase].ENABLE and size != CLIP_IMAGE_SIZE:
+            raise ConfigError(
+                f"DATA.{phase}_CROP_SIZE: {size} does not fit MODEL.ARCH {model.ARCH!r}; allowed: {CLIP_IMAGE_SIZE}"
+            )
+
+
+def _check_block(cfg: CfgNode) -> None:
+    model = cfg.MODEL
+    if model.MASK_STRIDE[0] != 1:
+        raise ConfigError(f"MODEL.MASK_STRIDE: the first number, in time, must be 1, found {model.MASK_STRIDE!r}")
+    known_grid = model.ARCH in ARCH_GRIDS and model.CLIP_WEIGHTS in ("", "random")
+    if model.TEMPORAL_MODELING_TYPE != "stcross_attend" or not known_grid:
+        return
+    grid = ARCH_GRIDS[model.ARCH]
+    if any(grid % stride for stride in model.MASK_STRIDE[1:]):
+        divisors = [number for number in range(1, grid + 1) if grid % number == 0]
+        raise ConfigError(
+            f"MODEL.MASK_STRIDE: {model.MASK_STRIDE!r} does not divide the {grid}x{grid} patches of MODEL.ARCH "
+            f"{model.ARCH!r}; allowed for rows and columns: {divisors}"
+        )
+
+
+def _check_weights(cfg: CfgNode) -> None:
+    if cfg.MODEL.RAW_MODEL_DISTILLATION and not cfg.MODEL.KEEP_RAW_MODEL:
+        raise ConfigError("MODEL.RAW_MODEL_DISTILLATION: True needs the frozen CLIP; set MODEL.KEEP_RAW_MODEL True")
+    for phase in ("TRAIN", "TEST"):
+        if cfg[phase].ENABLE and cfg[phase].CUSTOM_LOAD and not cfg[phase].CUSTOM_LOAD_FILE:
+            raise ConfigError(f"{phase}.CUSTOM_LOAD_FILE: is empty, but {phase}.CUSTOM_LOAD is True; name a file")
+    test = cfg.TEST
+    if not (test.ENABLE and test.PATCHING_MODEL):
+        return
+    if test.CUSTOM_LOAD and not test.CLIP_ORI_PATH:
+        raise ConfigError("TEST.CLIP_ORI_PATH: is empty, but TEST.PATCHING_MODEL is True; name the raw CLIP archive")
+    if test.CHECKPOINT_FILE_PATH and not test.CUSTOM_LOAD:
+        raise ConfigError(
+            "TEST.PATCHING_MODEL: True mixes CLIP into TEST.CUSTOM_LOAD_FILE, not into TEST.CHECKPOINT_FILE_PATH; "
+            "set TEST.CUSTOM_LOAD True"
+        )
+
+
+def _check_solver(cfg: CfgNode) -> None:
+    solver = cfg.SOLVER
+    if solver.LR_POLICY == "cosine":
+        if solver.COSINE_END_LR >= solver.BASE_LR:
+            raise ConfigError(
+                f"SOLVER.COSINE_END_LR: {solver.COSINE_END_LR} must be below SOLVER.BASE_LR, which is {solver.BASE_LR}"
+            )
+    elif not solver.STEPS or len(solver.STEPS) != len(solver.LRS) or solver.STEPS[0] != 0:
+        raise ConfigError(
+            f"SOLVER.STEPS: {solver.STEPS!r} must start at 0 and have one entry for each of SOLVER.LRS {solver.LRS!r}"
+        )
