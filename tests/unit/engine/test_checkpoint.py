@@ -1,0 +1,263 @@
+import pytest
+import torch
+from torch import nn
+
+from slowfast.engine import checkpoint as ck
+from slowfast.engine.optim import OptimizerConfig, make_optimizer
+
+
+class Tiny(nn.Module):
+    def __init__(self, width=3):
+        super().__init__()
+        self.model = nn.Linear(width, 2)
+        self.projector_v = nn.Linear(2, 2, bias=False)
+        self.raw_model = nn.Linear(width, 2)
+
+
+def tiny(seed=0, width=3):
+    torch.manual_seed(seed)
+    return Tiny(width)
+
+
+def optimizer_of(module):
+    config = OptimizerConfig(method="adamw", base_lr=0.1, weight_decay=0.1, zero_wd_1d=True)
+    return make_optimizer(module.named_parameters(), config)
+
+
+def step(module, optimizer, seed):
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(seed))
+    optimizer.zero_grad()
+    module.projector_v(module.model(x)).pow(2).sum().backward()
+    optimizer.step()
+
+
+def save(path, module, optimizer=None, epoch=0, **more):
+    state = optimizer.state_dict() if optimizer else None
+    return ck.save_checkpoint(
+        path, epoch=epoch, model_state=module.state_dict(), optimizer_state=state, cfg_text="A: 1\n", **more
+    )
+
+
+def test_path_rule(tmp_path):
+    assert ck.checkpoint_path(tmp_path, 0) == tmp_path / "checkpoints" / "checkpoint_epoch_00001.pyth"
+    assert ck.checkpoint_path(tmp_path, 21, task="ssl").name == "ssl_checkpoint_epoch_00022.pyth"
+
+
+def test_content_is_pyslowfast_s_and_loads_safely(tmp_path):
+    module = tiny()
+    extra = {"clip_sizes": {"patch_size": 16}, "provenance": {"torch": "x"}}
+    path = save(tmp_path, module, optimizer_of(module), epoch=4, scaler_state={"scale": 2.0}, extra=extra)
+    content = torch.load(path, weights_only=True)
+    assert content["epoch"] == 4
+    assert content["cfg"] == "A: 1\n"
+    assert content["scaler_state"] == {"scale": 2.0}
+    assert set(content["model_state"]) == {"model.weight", "model.bias", "projector_v.weight"}
+    assert ck.read_checkpoint(path).extra == extra
+    assert "scaler_state" not in torch.load(save(tmp_path, module), weights_only=True)
+
+
+def test_only_rank_zero_writes_and_prunes(tmp_path, monkeypatch):
+    save(tmp_path, tiny(), epoch=0)
+    monkeypatch.setattr(ck, "is_master", lambda: False)
+    save(tmp_path, tiny(), epoch=1)
+    assert ck.prune_checkpoints(tmp_path, keep=1) == []
+    assert [number for number, _ in ck.list_checkpoints(tmp_path)] == [1]
+
+
+def test_last_checkpoint_ignores_partial_and_foreign_files(tmp_path):
+    assert ck.last_checkpoint(tmp_path) is None
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    names = ["checkpoint_epoch_00009.pyth", "checkpoint_epoch_100000.pyth", "checkpoint_epoch_99999.pyth"]
+    foreign = ["checkpoint_epoch_200000.pyth.part", "zz_checkpoint.txt", "ssl_checkpoint_epoch_300000.pyth"]
+    for name in [*names, *foreign, "checkpoint_epoch_.pyth", "old_checkpoint_epoch_400000.pyth"]:
+        (folder / name).touch()
+    (folder / "checkpoint_epoch_500000.pyth").mkdir()
+    assert ck.last_checkpoint(tmp_path).name == "checkpoint_epoch_100000.pyth"
+    assert ck.last_checkpoint(tmp_path, task="ssl").name == "ssl_checkpoint_epoch_300000.pyth"
+
+
+def test_keep_last(tmp_path):
+    for epoch in range(5):
+        save(tmp_path, tiny(), epoch=epoch)
+    assert ck.prune_checkpoints(tmp_path, keep=0) == []
+    assert len(ck.prune_checkpoints(tmp_path, keep=2)) == 3
+    assert [number for number, _ in ck.list_checkpoints(tmp_path)] == [4, 5]
+
+
+@pytest.mark.parametrize(("period", "due"), [(2, [1, 3, 4]), (0, [4]), (1, [0, 1, 2, 3, 4])])
+def test_due(period, due):
+    assert [e for e in range(5) if ck.is_checkpoint_due(e, period=period, max_epoch=5)] == due
+
+
+def test_resume_is_bit_equal(tmp_path):
+    module = tiny()
+    optimizer = optimizer_of(module)
+    step(module, optimizer, 1)
+    path = save(tmp_path, module, optimizer, epoch=6)
+    step(module, optimizer, 2)
+
+    other = tiny(seed=9)
+    other_optimizer = optimizer_of(other)
+    start = ck.resume(ck.read_checkpoint(path), other, optimizer=other_optimizer, allow_missing=("raw_model.",))
+    step(other, other_optimizer, 2)
+    assert start == 7
+    for name, value in other.state_dict().items():
+        if not name.startswith("raw_model."):
+            assert torch.equal(value, module.state_dict()[name])
+
+
+def test_epoch_reset_takes_only_weights(tmp_path):
+    module = tiny()
+    optimizer = optimizer_of(module)
+    step(module, optimizer, 1)
+    read = ck.read_checkpoint(save(tmp_path, module, optimizer, epoch=6))
+    fresh = tiny(seed=3)
+    fresh_optimizer = optimizer_of(fresh)
+    kwargs = {"optimizer": fresh_optimizer, "allow_missing": ("raw_model.",)}
+    assert ck.resume(read, fresh, epoch_reset=True, **kwargs) == 0
+    assert not fresh_optimizer.state
+    assert torch.equal(fresh.model.weight, module.model.weight)
+
+
+def test_machine_flags_of_the_optimizer_stay_those_of_this_machine(tmp_path):
+    module = tiny()
+    optimizer = optimizer_of(module)
+    step(module, optimizer, 1)
+    state = optimizer.state_dict()
+    state["param_groups"] = [{**group, "fused": True, "foreach": None} for group in state["param_groups"]]
+    path = ck.save_checkpoint(tmp_path, epoch=0, model_state=module.state_dict(), optimizer_state=state, cfg_text="")
+    ck.resume(ck.read_checkpoint(path), module, optimizer=optimizer, allow_missing=("raw_model.",))
+    assert [(g["fused"], g["foreach"]) for g in optimizer.param_groups] == [(None, True)] * 2
+
+
+def test_resume_with_scaler(tmp_path):
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    path = save(tmp_path, tiny(), epoch=0, scaler_state=scaler.state_dict())
+    other = torch.amp.GradScaler("cpu")
+    ck.resume(ck.read_checkpoint(path), tiny(), scaler=other, allow_missing=("raw_model.",))
+    assert other.get_scale() == 8.0
+
+
+def test_optimizer_of_another_model(tmp_path):
+    module = tiny()
+    read = ck.read_checkpoint(save(tmp_path, module, optimizer_of(module)))
+    module.raw_model.requires_grad_(False)
+    kwargs = {"optimizer": optimizer_of(module), "allow_missing": ("raw_model.",)}
+    with pytest.raises(ValueError, match=r"epoch_00001\.pyth: optimizer_state has groups of \[3, 2\].*has \[2, 1\]"):
+        ck.resume(read, module, **kwargs)
+
+
+def test_epoch_without_optimizer(tmp_path):
+    module = tiny()
+    read = ck.read_checkpoint(save(tmp_path, module))
+    kwargs = {"optimizer": optimizer_of(module), "allow_missing": ("raw_model.",)}
+    with pytest.raises(ValueError, match="no optimizer_state"):
+        ck.resume(read, module, **kwargs)
+
+
+def test_averaged_weights_start_at_epoch_zero(tmp_path):
+    module = tiny()
+    torch.save({"model_state": module.state_dict()}, tmp_path / "swa.pth")
+    read = ck.read_checkpoint(tmp_path / "swa.pth")
+    assert ck.resume(read, tiny(seed=2), optimizer=optimizer_of(module)) == 0
+
+
+def test_whitelists_and_module_prefix():
+    module, state = tiny(), {f"module.{k}": v for k, v in tiny(seed=5).state_dict().items()}
+    del state["module.projector_v.weight"]
+    state["module.old.x"] = torch.zeros(1)
+    report = ck.load_model_state(
+        module, state, source="f.pyth", allow_missing=("projector_v.",), allow_unexpected=("old.",)
+    )
+    assert report == ck.LoadReport(missing=("projector_v.weight",), unused=("old.x",))
+    assert torch.equal(module.model.weight, tiny(seed=5).model.weight)
+
+
+def test_strict_by_default_and_nothing_is_loaded_on_error():
+    module = tiny()
+    before = module.model.bias.clone()
+    state = tiny(seed=5, width=4).state_dict()
+    del state["projector_v.weight"]
+    state["head.weight"] = torch.zeros(1)
+    with pytest.raises(ValueError, match=r"^f\.pyth: weights do not fit") as caught:
+        ck.load_model_state(module, state, source="f.pyth")
+    message = str(caught.value)
+    assert "1 missing (projector_v.weight)" in message
+    assert "1 unexpected (head.weight)" in message
+    assert "2 of another shape (model.weight is (2, 4) instead of (2, 3)" in message
+    assert "\n" not in message
+    assert torch.equal(module.model.bias, before)
+
+
+def test_teacher_entries_of_published_checkpoints_are_passed_over():
+    class Student(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = nn.Linear(3, 2)
+
+    state = {k: v for k, v in tiny().state_dict().items() if not k.startswith("projector_v")}
+    report = ck.load_model_state(Student(), state, source="f")
+    assert report.unused == ("raw_model.weight", "raw_model.bias")
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda s: s, lambda s: {"model_state": s}, lambda s: {f"module.{k}": v for k, v in s.items()}]
+)
+def test_bare_clip_gets_the_prefix(tmp_path, wrap):
+    clip = {"text_projection": torch.ones(2, 2), "visual.conv1.weight": torch.ones(1)}
+    torch.save(wrap(clip), tmp_path / "clip.pt")
+    assert set(ck.read_checkpoint(tmp_path / "clip.pt").model_state) == {f"model.{name}" for name in clip}
+
+
+def test_size_entries_of_openai_archives_are_dropped(tmp_path):
+    torch.save({"text_projection": torch.ones(2), "vocab_size": torch.tensor(7)}, tmp_path / "clip.pt")
+    assert set(ck.read_checkpoint(tmp_path / "clip.pt").model_state) == {"model.text_projection"}
+
+
+def test_bare_state_dict_of_a_method(tmp_path):
+    state = {"model.text_projection": torch.ones(2), "projector_v.0.weight": torch.ones(1)}
+    torch.save(state, tmp_path / "m.pt")
+    assert set(ck.read_checkpoint(tmp_path / "m.pt").model_state) == set(state)
+
+
+def test_clear_name_pattern(tmp_path):
+    torch.save({"model_state": {"ema.model.ema.w": torch.ones(1)}}, tmp_path / "a.pth")
+    assert set(ck.read_checkpoint(tmp_path / "a.pth", clear_name_patterns=["ema."]).model_state) == {"model.ema.w"}
+    torch.save({"model_state": {"a.w": torch.ones(1), "w": torch.ones(1)}}, tmp_path / "b.pth")
+    with pytest.raises(ValueError, match="two entries of the name 'w'"):
+        ck.read_checkpoint(tmp_path / "b.pth", clear_name_patterns=["a."])
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"features": torch.ones(2)}, {"model_state": 3}, {}, torch.ones(2)])
+def test_files_that_are_no_checkpoints(tmp_path, content):
+    torch.save(content, tmp_path / "x.pyth")
+    with pytest.raises(ValueError, match=r"x\.pyth: not a checkpoint"):
+        ck.read_checkpoint(tmp_path / "x.pyth")
+
+
+def test_patching_mixes_in_fp32_and_copies_the_rest():
+    clip = {"a": torch.randn(3, generator=torch.Generator().manual_seed(1)).half(), "b": torch.ones(2)}
+    state = {"model.a": torch.full((3,), 0.3), "model.b": torch.zeros(2), "projector_v.w": torch.ones(1)}
+    patched = ck.patch_state(clip, state, ratio=0.7)
+    assert torch.equal(patched["model.a"], clip["a"].float() * 0.7 + state["model.a"] * (1 - 0.7))
+    assert torch.equal(patched["model.b"], torch.full((2,), 0.7))
+    assert patched["projector_v.w"] is state["projector_v.w"]
+    assert torch.equal(state["model.b"], torch.zeros(2))
+
+
+def test_patching_as_published_rounds_the_product():
+    clip = {"a": torch.randn(64, generator=torch.Generator().manual_seed(1)).half()}
+    state = {"model.a": torch.full((64,), 0.3)}
+    patched = ck.patch_state(clip, state, ratio=0.7, fp16_product=True)
+    assert torch.equal(patched["model.a"], (clip["a"] * 0.7).float() + state["model.a"] * (1 - 0.7))
+    assert not torch.equal(patched["model.a"], ck.patch_state(clip, state, ratio=0.7)["model.a"])
+
+
+def test_patching_errors():
+    with pytest.raises(ValueError, match="lacks 1 of CLIP's weights"):
+        ck.patch_state({"a": torch.ones(1)}, {"model.b": torch.ones(1)}, ratio=0.5)
+    with pytest.raises(ValueError, match=r"a is \(2,\), in CLIP \(1,\)"):
+        ck.patch_state({"a": torch.ones(1)}, {"model.a": torch.ones(2)}, ratio=0.5)
+    with pytest.raises(ValueError, match=r"TEST\.PATCHING_RATIO: 1\.5"):
+        ck.patch_state({}, {}, ratio=1.5)
