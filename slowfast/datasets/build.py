@@ -1,17 +1,110 @@
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch.utils.data import DataLoader
 
-from slowfast.datasets.types import Split, VideoBatch
+from slowfast.datasets.annotation import VideoRecord, read_annotations
+from slowfast.datasets.decode import DECODERS
+from slowfast.datasets.sampler import EvalSampler, TrainBatchSampler
+from slowfast.datasets.transforms import SpatialSettings
+from slowfast.datasets.types import Split, VideoBatch, collate
+from slowfast.datasets.video_dataset import SamplingSettings, VideoDataset
+from slowfast.utils.registry import resolve
+from slowfast.utils.seed import derive_seed
 
 if TYPE_CHECKING:
     from slowfast.config.node import CfgNode
+
+# A worker that hangs in a broken file ends the run with a message instead of holding the machine.
+_WORKER_TIMEOUT_SECONDS = 900
 
 
 def build_split_loader(split: Split, *, cfg: "CfgNode", rank: int = 0, world_size: int = 1) -> "DataLoader[VideoBatch]":
     """Build the loader of one split.
 
-    A train or val loader yields TRAIN.BATCH_SIZE videos per machine; a test loader TEST.BATCH_SIZE clips, whole videos
-    (all their views) at a time. `loader.batch_sampler.set_epoch(epoch)` selects the epoch of a train loader.
+    Batch sizes of the configuration are videos (train, val) or clips (test) per machine. A test batch holds whole
+    videos, all views of each, and at least one. `loader.batch_sampler.set_epoch(epoch)` selects the epoch of a train
+    loader; the other loaders read every video once, in order, `rank::world_size`.
+
+    Args:
+        split: what to read.
+        cfg: the run's configuration.
+        rank: this process.
+        world_size: number of processes.
+
+    Raises:
+        ValueError: one line naming the key, or the file and its line.
     """
-    raise NotImplementedError
+    dataset = build_dataset(split, cfg=cfg)
+    num_workers = cfg.DATA_LOADER.NUM_WORKERS
+    options = {
+        "collate_fn": collate,
+        "num_workers": num_workers,
+        "persistent_workers": num_workers > 0,
+        "pin_memory": cfg.DATA_LOADER.PIN_MEMORY and torch.cuda.is_available(),
+        "timeout": _WORKER_TIMEOUT_SECONDS if num_workers > 0 else 0,
+        # a generator of its own: making an iterator must not draw from the global one
+        "generator": torch.Generator().manual_seed(derive_seed("workers", cfg.RNG_SEED, rank)),
+    }
+    per_rank = max(1, (cfg.TEST if split.mode == "test" else cfg.TRAIN).BATCH_SIZE // max(1, cfg.NUM_GPUS))
+    if split.mode == "train":
+        batches = TrainBatchSampler(
+            len(dataset), batch_size=per_rank, rank=rank, world_size=world_size, seed=cfg.RNG_SEED
+        )
+        return DataLoader(dataset, batch_sampler=batches, **options)
+    videos = max(1, per_rank // (split.views * split.crops)) if split.mode == "test" else per_rank
+    return DataLoader(dataset, batch_size=videos, sampler=EvalSampler(len(dataset), rank, world_size), **options)
+
+
+def build_dataset(split: Split, *, cfg: "CfgNode") -> VideoDataset:
+    """Read the annotation file of a split and describe how its clips are drawn.
+
+    Raises:
+        ValueError: one line naming the key, or the file and its line.
+    """
+    data = cfg.DATA
+    records = read_annotations(
+        split.csv,
+        prefix=data.PATH_PREFIX,
+        separator=data.PATH_LABEL_SEPARATOR,
+        num_classes=len(split.label_set),
+    )
+    _refuse_missing_video(split.csv, records[0], data.PATH_PREFIX)
+    sampling = SamplingSettings(
+        num_frames=data.NUM_FRAMES,
+        sampling_rate=data.SAMPLING_RATE,
+        target_fps=data.TARGET_FPS,
+        jitter_fps=data.TRAIN_JITTER_FPS,
+        rule=data.FRAME_SAMPLING,
+        offsets=data.USE_OFFSET_SAMPLING,
+        reverse=data.REVERSE_FRAMES,
+    )
+    spatial = SpatialSettings(
+        jitter_scales=tuple(data.TRAIN_JITTER_SCALES),
+        train_crop=data.TRAIN_CROP_SIZE,
+        test_crop=data.TEST_CROP_SIZE,
+        flip=data.RANDOM_FLIP,
+        inverse_uniform=data.INV_UNIFORM_SAMPLE,
+        relative_area=tuple(data.TRAIN_JITTER_SCALES_RELATIVE) or None,
+        relative_aspect=tuple(data.TRAIN_JITTER_ASPECT_RELATIVE) or None,
+        bgr=data.REVERSE_INPUT_CHANNEL,
+        dtype=data.CLIP_DTYPE,
+    )
+    return VideoDataset(
+        records,
+        mode=split.mode,
+        sampling=sampling,
+        spatial=spatial,
+        views=split.views,
+        crops=split.crops,
+        crops_per_clip=cfg.AUG.NUM_SAMPLE,
+        seed=cfg.RNG_SEED,
+        decode=resolve(DECODERS, data.DECODING_BACKEND, key="DATA.DECODING_BACKEND"),
+    )
+
+
+def _refuse_missing_video(csv: Path, record: VideoRecord, prefix: str) -> None:
+    """A wrong prefix makes every video missing; say so before the run starts."""
+    if not Path(record.path).is_file():
+        raise ValueError(f"{csv}:{record.line}: no such video {record.path} (DATA.PATH_PREFIX is {prefix!r})")

@@ -12,6 +12,21 @@ import torch
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stride:
+    """How the frames of a clip follow each other.
+
+    Attributes:
+        num_frames: frames per clip (DATA.NUM_FRAMES).
+        sampling_rate: distance between them in frames at `target_fps` (DATA.SAMPLING_RATE).
+        target_fps: frame rate that videos are brought to, jitter included.
+    """
+
+    num_frames: int
+    sampling_rate: float
+    target_fps: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClipPosition:
     """Where in the video a clip lies.
 
@@ -26,9 +41,7 @@ class ClipPosition:
     views: int = 1
 
 
-def dense_indices(
-    total: int, fps: float, *, num_frames: int, sampling_rate: float, target_fps: float, position: ClipPosition
-) -> list[int]:
+def dense_indices(total: int, fps: float, *, stride: Stride, position: ClipPosition) -> list[int]:
     """Spread `num_frames` frames evenly over the whole sampling window.
 
     The window spans `sampling_rate * (num_frames - 1) / target_fps` seconds, that is
@@ -41,14 +54,13 @@ def dense_indices(
     Args:
         total: frames in the video, at least 1.
         fps: frame rate of the video.
-        num_frames: frames per clip (DATA.NUM_FRAMES).
-        sampling_rate: stride in frames at `target_fps` (DATA.SAMPLING_RATE).
-        target_fps: DATA.TARGET_FPS, jitter included.
+        stride: distances within the clip.
         position: where the clip lies.
 
     Returns: `num_frames` frame numbers in [0, total), ascending.
     """
-    span = min(sampling_rate * (num_frames - 1) / target_fps * fps, total - 1)
+    num_frames = stride.num_frames
+    span = min(stride.sampling_rate * (num_frames - 1) / stride.target_fps * fps, total - 1)
     slack = total - 1 - span
     if position.fraction is not None:
         start = position.fraction * slack
@@ -60,9 +72,7 @@ def dense_indices(
     return [min(math.floor(start + i * step + 0.5), total - 1) for i in range(num_frames)]
 
 
-def pyslowfast_window(
-    total: int, fps: float, *, num_frames: int, sampling_rate: float, target_fps: float, position: ClipPosition
-) -> tuple[float, float]:
+def pyslowfast_window(total: int, fps: float, *, stride: Stride, position: ClipPosition) -> tuple[float, float]:
     """First and last frame of the window that PySlowFast's PyAV path decodes, as fractions of frames.
 
     Test view v of V starts at v/V of the slack, so that no view ends with the video.
@@ -70,19 +80,15 @@ def pyslowfast_window(
     Args:
         total: frame count that the container states.
         fps: average frame rate.
-        num_frames: frames per clip.
-        sampling_rate: stride in frames at `target_fps`.
-        target_fps: DATA.TARGET_FPS, jitter included.
+        stride: distances within the clip.
         position: where the clip lies.
 
     Returns: (start, end) in frames.
     """
-    clip = max(1, math.ceil(sampling_rate * (num_frames - 1) / target_fps * fps))
+    clip = max(1, math.ceil(stride.sampling_rate * (stride.num_frames - 1) / stride.target_fps * fps))
     slack = max(total - clip, 0)
-    if position.fraction is not None:
-        start = position.fraction * slack
-    else:
-        start = slack * position.view / position.views
+    fraction = position.view / position.views if position.fraction is None else position.fraction
+    start = slack * fraction
     return start, start + clip - 1
 
 
@@ -93,9 +99,7 @@ def pyslowfast_indices(
     total: int,
     duration: int,
     fps: float,
-    num_frames: int,
-    sampling_rate: float,
-    target_fps: float,
+    stride: Stride,
 ) -> list[int]:
     """Frames that PySlowFast takes from a decoded window.
 
@@ -108,9 +112,7 @@ def pyslowfast_indices(
         total: frame count that the container states.
         duration: length of the stream in the unit of `pts`.
         fps: average frame rate.
-        num_frames: frames per clip.
-        sampling_rate: stride in frames at `target_fps`.
-        target_fps: DATA.TARGET_FPS, jitter included.
+        stride: distances within the clip.
 
     Returns: `num_frames` positions in `pts`; empty if no frame reaches the window.
     """
@@ -125,17 +127,15 @@ def pyslowfast_indices(
     frames = [kept[stamp] for stamp in sorted(kept)]
     if not frames:
         return []
-    span = _stride_span(fps, num_frames, sampling_rate, target_fps)
-    return [frames[i] for i in _clamped_linspace(0.0, span - 1, num_frames, len(frames))]
+    span = _stride_span(fps, stride)
+    return [frames[i] for i in _clamped_linspace(0.0, span - 1, stride.num_frames, len(frames))]
 
 
 def pyslowfast_whole_indices(
     total: int,
     fps: float,
     *,
-    num_frames: int,
-    sampling_rate: float,
-    target_fps: float,
+    stride: Stride,
     position: ClipPosition,
     offsets: bool,
 ) -> tuple[list[int], tuple[float, float]]:
@@ -144,15 +144,13 @@ def pyslowfast_whole_indices(
     Args:
         total: number of decoded frames.
         fps: average frame rate.
-        num_frames: frames per clip.
-        sampling_rate: stride in frames at `target_fps`.
-        target_fps: DATA.TARGET_FPS, jitter included.
+        stride: distances within the clip.
         position: where the clip lies.
         offsets: DATA.USE_OFFSET_SAMPLING.
 
     Returns: `num_frames` frame numbers, and (start, end) in frames.
     """
-    span = _stride_span(fps, num_frames, sampling_rate, target_fps)
+    span = _stride_span(fps, stride)
     slack = max(total - span, 0.0)
     if position.fraction is not None:
         start = position.fraction * slack
@@ -163,11 +161,11 @@ def pyslowfast_whole_indices(
     else:
         start = float(position.view * math.floor(slack / (position.views - 1)))
     end = start + span - 1
-    return _clamped_linspace(start, end, num_frames, total), (start, end)
+    return _clamped_linspace(start, end, stride.num_frames, total), (start, end)
 
 
-def _stride_span(fps: float, num_frames: int, sampling_rate: float, target_fps: float) -> float:
-    return max(1.0, sampling_rate * num_frames / target_fps * fps)
+def _stride_span(fps: float, stride: Stride) -> float:
+    return max(1.0, stride.sampling_rate * stride.num_frames / stride.target_fps * fps)
 
 
 def _clamped_linspace(start: float, end: float, count: int, total: int) -> list[int]:

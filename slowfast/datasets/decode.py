@@ -1,0 +1,402 @@
+"""Video files to RGB frames: exactly the wanted ones, and only they are converted."""
+
+import bisect
+import itertools
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+DECODERS = {"pyav": "slowfast.datasets.decode:decode_frames"}
+
+Threads = Literal["NONE", "AUTO"]
+
+# A file up to this size is held compressed in memory while it is decoded; of a larger one only the needed parts are
+# read a second time.
+_MAX_HELD_BYTES = 64 * 2**20
+
+# Containers whose time stamps are stated per frame. AVI states none: with B-frames FFmpeg's guesses are out of order.
+_STAMPED_FORMATS = frozenset({"mov", "mp4", "matroska", "webm"})
+
+
+class DecodeError(ValueError):
+    """A video that cannot be read.
+
+    Attributes:
+        path: the file.
+        reason: what is wrong with it, one line.
+    """
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(str(path), reason)
+        self.path = str(path)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoInfo:
+    """What is known of a video before a frame is decoded.
+
+    Attributes:
+        num_frames: frames that decoding gives.
+        fps: average frame rate.
+        duration: length in the unit of `pts`; None if the stream does not state one.
+        stated_frames: frame count in the header, 0 if it has none; may differ from `num_frames`.
+        pts: time stamps in presentation order; None if unknown or not asked for.
+        width: pixels.
+        height: pixels.
+    """
+
+    num_frames: int
+    fps: float
+    duration: int | None
+    stated_frames: int
+    pts: tuple[int, ...] | None
+    width: int
+    height: int
+
+
+Plan = Callable[[VideoInfo], Sequence[int]]
+
+
+def probe(path: str | Path, *, stamps: bool = False) -> VideoInfo:
+    """Describe a video; reads the compressed packets, decodes nothing where the packets tell the truth.
+
+    Args:
+        path: the file.
+        stamps: fill `VideoInfo.pts`, at the price of decoding an AVI file with B-frames.
+
+    Raises:
+        DecodeError: if the file cannot be read.
+    """
+    with _opened(path, "NONE") as video:
+        return video.describe(stamps=stamps)
+
+
+def read_frames(path: str | Path, indices: Sequence[int], *, threads: Threads = "NONE") -> NDArray[np.uint8]:
+    """Read the frames of the given numbers in presentation order.
+
+    Args:
+        path: the file.
+        indices: frame numbers from 0, in any order, repeats allowed.
+        threads: "NONE" in loader workers; "AUTO" pays only for a single large video.
+
+    Returns: (len(indices), H, W, 3) RGB.
+
+    Raises:
+        DecodeError: if the file cannot be read or holds fewer frames.
+    """
+    return decode_frames(path, lambda info: indices, threads=threads, repair=False)
+
+
+def decode_frames(
+    path: str | Path, plan: Plan, *, stamps: bool = False, threads: Threads = "NONE", repair: bool = True
+) -> NDArray[np.uint8]:
+    """Open a video once, let `plan` choose frames by what the video is, and read those.
+
+    Some containers count frames that the decoder never emits. Where a wanted frame turns out to be one of them, the
+    emitted frames are counted and `plan` is asked again; it must be a pure function.
+
+    Args:
+        path: the file.
+        plan: maps the video's description to frame numbers.
+        stamps: the plan needs `VideoInfo.pts`.
+        threads: "NONE" in loader workers; "AUTO" pays only for a single large video.
+        repair: ask the plan again after a wrong frame count; otherwise that is an error.
+
+    Returns: (len(plan), H, W, 3) RGB.
+
+    Raises:
+        DecodeError: if the file cannot be read or holds fewer frames than wanted.
+    """
+    with _opened(path, threads) as video:
+        info = video.describe(stamps=stamps)
+        indices = plan(info)
+        try:
+            return video.read(indices, info)
+        except _FrameCountError as error:
+            if not repair or video.truncated or error.emitted == 0:
+                raise DecodeError(path, video.missing_reason(max(indices), error.emitted)) from None
+            info = replace(info, num_frames=error.emitted, pts=video.emitted_pts() if stamps else None)
+        indices = plan(info)
+        try:
+            return video.read(indices, info, count=True)
+        except _FrameCountError as error:
+            raise DecodeError(path, video.missing_reason(max(indices), error.emitted)) from None
+
+
+class _FrameCountError(Exception):
+    """The decoder emitted fewer frames than wanted."""
+
+    def __init__(self, emitted: int) -> None:
+        super().__init__(emitted)
+        self.emitted = emitted
+
+
+class _PacketInfo(NamedTuple):
+    pts: int | None
+    dts: int | None
+    is_key: bool
+    is_shown: bool
+
+
+class Segment(NamedTuple):
+    """A run of packets to decode.
+
+    Attributes:
+        start: ordinal of the first packet to feed, a keyframe.
+        pts: time stamps to collect, ascending.
+    """
+
+    start: int
+    pts: list[int]
+
+
+def plan_segments(wanted: Sequence[int], packets: Sequence[tuple[int, bool]]) -> list[Segment]:
+    """Cut the wanted frames into runs, each decoded from the latest keyframe before it.
+
+    A new run begins only where a keyframe lies after the last packet that the run before it needs; a seek inside one
+    group of pictures would decode the same frames again.
+
+    Args:
+        wanted: time stamps, ascending, unique.
+        packets: (time stamp, is a keyframe) in decoding order.
+    """
+    keys = sorted((pts, ordinal) for ordinal, (pts, is_key) in enumerate(packets) if is_key)
+    ordinals = {pts: ordinal for ordinal, (pts, _) in enumerate(packets)}
+    segments: list[Segment] = []
+    position = -1
+    for pts in wanted:
+        at = bisect.bisect_right(keys, (pts, len(packets))) - 1
+        start = keys[at][1] if at >= 0 else 0
+        if not segments or start > position + 1:
+            segments.append(Segment(start, [pts]))
+        else:
+            segments[-1].pts.append(pts)
+        position = max(position, ordinals[pts])
+    return segments
+
+
+@contextmanager
+def _opened(path: str | Path, threads: Threads) -> "Iterator[_Video]":
+    """Open, pin the first video stream, scan the packets; every failure of FFmpeg becomes a DecodeError."""
+    try:
+        if Path(path).stat().st_size == 0:
+            raise DecodeError(path, "the file is empty")
+        with av.open(str(path), metadata_errors="ignore") as container:
+            if not container.streams.video:
+                raise DecodeError(path, "the file holds no video stream")
+            yield _Video(str(path), container, threads)
+    except (av.FFmpegError, OSError) as error:
+        reason = error.strerror or type(error).__name__
+        raise DecodeError(path, f"{reason[0].lower()}{reason[1:]}") from error
+
+
+class _Video:
+    """An open video with the table of its packets."""
+
+    def __init__(self, path: str, container: Any, threads: Threads) -> None:  # noqa: ANN401 - av has no useful stubs
+        self._path = path
+        self._container = container
+        self._stream = container.streams.video[0]
+        self._stream.thread_type = threads
+        if threads == "NONE":
+            self._stream.codec_context.thread_count = 1
+        self._hold = Path(path).stat().st_size <= _MAX_HELD_BYTES
+        self._held: list[Any] = []
+        self._table: list[_PacketInfo] = []
+        self._ended_early = False
+        self._scan()
+        shown = [packet.pts for packet in self._table if packet.is_shown]
+        stamps = [pts for pts in shown if pts is not None]
+        formats = set(container.format.name.split(","))
+        complete = bool(stamps) and len(set(stamps)) == len(shown)
+        self._random_access = complete and bool(formats & _STAMPED_FORMATS)
+        ascending = complete and all(a < b for a, b in itertools.pairwise(stamps))
+        in_order = ascending and not self._stream.codec_context.has_b_frames
+        self._pts = sorted(stamps) if self._random_access or in_order else None
+        self._num_shown = len(shown)
+        self.truncated = self._is_truncated(formats)
+
+    def _scan(self) -> None:
+        hidden = _hidden_picture_test(self._stream.codec_context.name)
+        try:
+            for packet in self._container.demux(self._stream):
+                if packet.size == 0:
+                    continue
+                if packet.is_corrupt:
+                    self._ended_early = True
+                    break
+                # DivX files carry one-byte fillers
+                shown = packet.size > 1 and not packet.is_discard and not hidden(packet)
+                self._table.append(_PacketInfo(packet.pts, packet.dts, packet.is_keyframe, shown))
+                if self._hold:
+                    self._held.append(packet)
+        except (av.FFmpegError, OSError):
+            self._ended_early = True
+
+    def _is_truncated(self, formats: set[str]) -> bool:
+        if self._ended_early:
+            return True
+        if "avi" in formats or "matroska" in formats:
+            return _bytes_missing(Path(self._path))
+        return self._stream.frames > len(self._table)
+
+    def describe(self, *, stamps: bool) -> VideoInfo:
+        stream = self._stream
+        rate = stream.average_rate or stream.guessed_rate or stream.base_rate
+        if not rate:
+            raise DecodeError(self._path, "the frame rate is unknown")
+        num_frames = self._num_shown
+        if self.truncated:
+            # a position in a truncated video is a position in the video that it was
+            num_frames = max(num_frames, self._stated_frames(float(rate)))
+        if num_frames == 0:
+            raise DecodeError(self._path, "the file holds no frame")
+        pts = None
+        if stamps:
+            pts = tuple(self._pts) if self._pts is not None else self.emitted_pts()
+        return VideoInfo(
+            num_frames=num_frames,
+            fps=float(rate),
+            duration=stream.duration,
+            stated_frames=stream.frames,
+            pts=pts,
+            width=stream.codec_context.width,
+            height=stream.codec_context.height,
+        )
+
+    def _stated_frames(self, rate: float) -> int:
+        if self._stream.frames:
+            return int(self._stream.frames)
+        if self._container.duration:
+            return round(self._container.duration / av.time_base * rate)
+        raise DecodeError(self._path, "the file is truncated")
+
+    def emitted_pts(self) -> tuple[int, ...] | None:
+        """Decode everything for the time stamps; None if a frame has none."""
+        stamps = [frame.pts for frame in self._decode_from(0)]
+        return None if any(pts is None for pts in stamps) else tuple(stamps)
+
+    def missing_reason(self, wanted: int, emitted: int) -> str:
+        state = "the file is truncated" if self.truncated else "the file holds too few frames"
+        return f"{state}: frame {wanted} is wanted, {emitted} can be decoded"
+
+    def read(self, indices: Sequence[int], info: VideoInfo, *, count: bool = False) -> NDArray[np.uint8]:
+        if not indices:
+            return np.empty((0, info.height, info.width, 3), np.uint8)
+        if min(indices) < 0:
+            raise ValueError(f"frame numbers start at 0, found {min(indices)}")
+        wanted = sorted(set(indices))
+        images = None
+        if self._random_access and not count and self._pts is not None and wanted[-1] < len(self._pts):
+            images = self._read_by_pts([self._pts[i] for i in wanted], info)
+        if images is None:
+            images = self._read_by_count(wanted, info)
+        row = {index: i for i, index in enumerate(wanted)}
+        if list(indices) == wanted:
+            return np.stack(images)
+        return np.stack([images[row[index]] for index in indices])
+
+    def _read_by_pts(self, wanted: list[int], info: VideoInfo) -> list[NDArray[np.uint8]] | None:
+        packets = [(packet.pts if packet.pts is not None else -(2**62), packet.is_key) for packet in self._table]
+        images: dict[int, NDArray[np.uint8]] = {}
+        for segment in plan_segments(wanted, packets):
+            missing = set(segment.pts)
+            for frame in self._decode_from(segment.start):
+                if frame.pts in missing:
+                    images[frame.pts] = _to_rgb(frame, info)
+                    missing.remove(frame.pts)
+                    if not missing:
+                        break
+            if missing:
+                return None
+        return [images[pts] for pts in wanted]
+
+    def _read_by_count(self, wanted: list[int], info: VideoInfo) -> list[NDArray[np.uint8]]:
+        images: list[NDArray[np.uint8]] = []
+        emitted = 0
+        for frame in self._decode_from(0):
+            if emitted == wanted[len(images)]:
+                images.append(_to_rgb(frame, info))
+                if len(images) == len(wanted):
+                    return images
+            emitted += 1
+        raise _FrameCountError(emitted)
+
+    def _decode_from(self, ordinal: int) -> Iterator[Any]:
+        codec = self._stream.codec_context
+        codec.flush_buffers()
+        for packet in self._packets_from(ordinal):
+            yield from codec.decode(packet)
+        yield from codec.decode(None)
+
+    def _packets_from(self, ordinal: int) -> Iterator[Any]:
+        if self._hold:
+            yield from self._held[ordinal:]
+            return
+        # A seek may land before the key frame, never behind it: what it skips is fed anew from the start of the file.
+        start = self._seek(ordinal)
+        for number, packet in enumerate(self._demux(), start=start):
+            if number >= len(self._table):
+                return
+            if number >= ordinal:
+                yield packet
+
+    def _seek(self, ordinal: int) -> int:
+        """Go to packet `ordinal` or one before it; returns where it landed."""
+        key = self._table[ordinal]
+        places = {(packet.pts, packet.dts): number for number, packet in enumerate(self._table)}
+        for stamp in (key.dts, key.pts):
+            if ordinal == 0 or stamp is None:
+                continue
+            self._container.seek(stamp, stream=self._stream, backward=True)
+            landed = next(((packet.pts, packet.dts) for packet in self._demux()), None)
+            if landed in places and places[landed] <= ordinal:
+                self._container.seek(stamp, stream=self._stream, backward=True)
+                return places[landed]
+        self._container.seek(min(0, self._table[0].dts or 0), stream=self._stream, backward=True)
+        return 0
+
+    def _demux(self) -> Iterator[Any]:
+        return (packet for packet in self._container.demux(self._stream) if packet.size > 0)
+
+
+def _to_rgb(frame: Any, info: VideoInfo) -> NDArray[np.uint8]:  # noqa: ANN401 - av has no useful stubs
+    # a stream may change its picture size on the way
+    image: NDArray[np.uint8] = frame.to_ndarray(format="rgb24", width=info.width, height=info.height)
+    return image
+
+
+def _hidden_picture_test(codec: str) -> Callable[[Any], bool]:
+    """VP8 stores pictures that are only ever referred to in packets of their own."""
+    if codec == "vp8":
+        return lambda packet: not bytes(packet)[0] & 0x10
+    return lambda packet: False
+
+
+def _bytes_missing(path: Path) -> bool:
+    """Whether an AVI or Matroska file is shorter than its outermost chunk says."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(64)
+    if head[:4] == b"RIFF":
+        (length,) = struct.unpack("<I", head[4:8])
+        return bool(size < 8 + length)
+    at = head.find(b"\x18\x53\x80\x67")
+    if at < 0:
+        return False
+    width = 9 - head[at + 4].bit_length()
+    field = head[at + 4 : at + 4 + width]
+    length = int.from_bytes(field, "big") & ((1 << 7 * width) - 1)
+    unknown = length == (1 << 7 * width) - 1
+    return not unknown and size < at + 4 + width + length

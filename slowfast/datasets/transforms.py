@@ -1,0 +1,170 @@
+"""Where a clip is looked at: resize, crop, flip on (C, T, H, W) tensors, with PySlowFast's numerics.
+
+Two random sources are passed in, as in PySlowFast: `rng` (numpy) for scales, crop positions and flips, `box_rng`
+(Python) for the boxes of the random resized crop.
+"""
+
+import math
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpatialSettings:
+    """Geometry of training and test crops.
+
+    Attributes:
+        jitter_scales: range of the short side in training; its lower end is the short side of single-crop tests.
+        train_crop: side of the training crop in pixels.
+        test_crop: side of the test crop in pixels.
+        flip: mirror half of the training clips.
+        inverse_uniform: draw the reciprocal of the short side uniformly.
+        relative_area: range of the box area over the picture area; non-empty selects the random resized crop.
+        relative_aspect: range of the aspect ratio of that box.
+        bgr: swap red and blue at the very end.
+        dtype: "uint8" rounds half to even and clamps to 0..255; "float32" keeps what the resize gives.
+    """
+
+    jitter_scales: tuple[float, float] = (256, 320)
+    train_crop: int = 224
+    test_crop: int = 256
+    flip: bool = True
+    inverse_uniform: bool = False
+    relative_area: tuple[float, float] | None = None
+    relative_aspect: tuple[float, float] | None = None
+    bgr: bool = False
+    dtype: Literal["uint8", "float32"] = "uint8"
+
+    def __post_init__(self) -> None:
+        low, high = self.jitter_scales
+        if not 0 < low <= high:
+            raise ValueError(f"DATA.TRAIN_JITTER_SCALES: found {[low, high]}, allowed: 0 < low <= high")
+        if (self.relative_area is None) != (self.relative_aspect is None):
+            raise ValueError(
+                "DATA.TRAIN_JITTER_SCALES_RELATIVE and DATA.TRAIN_JITTER_ASPECT_RELATIVE: set both or neither"
+            )
+
+
+def random_view(
+    frames: Tensor, *, settings: SpatialSettings, rng: np.random.RandomState, box_rng: random.Random
+) -> Tensor:
+    """Cut one random training crop.
+
+    Args:
+        frames: (3, T, H, W), uint8 or float32.
+        settings: geometry.
+        rng: drawn in the order scale, row, column, flip.
+        box_rng: boxes of the random resized crop.
+
+    Returns: (3, T, train_crop, train_crop).
+    """
+    if settings.relative_area is not None and settings.relative_aspect is not None:
+        box = _random_box(frames.shape[-2:], settings.relative_area, settings.relative_aspect, rng, box_rng)
+        frames = _resize(_cut(frames, *box), settings.train_crop, settings.train_crop)
+    else:
+        low, high = settings.jitter_scales
+        if settings.inverse_uniform:
+            short = round(1.0 / rng.uniform(1.0 / high, 1.0 / low))
+        else:
+            short = round(rng.uniform(low, high))
+        frames = short_side_resize(frames, short)
+        frames = _random_crop(frames, settings.train_crop, rng)
+    if settings.flip and rng.uniform() < 0.5:
+        frames = frames.flip(-1)
+    return frames
+
+
+def fixed_views(frames: Tensor, *, short: int, size: int, crops: int) -> list[Tensor]:
+    """Cut the crops of a test or validation clip.
+
+    Args:
+        frames: (3, T, H, W), uint8 or float32.
+        short: short side to scale to, at least `size`.
+        size: side of the crops.
+        crops: 1 (centre) or 3 (left, centre, right; top, centre, bottom of an upright picture).
+
+    Returns: `crops` tensors (3, T, size, size).
+    """
+    frames = short_side_resize(frames, short)
+    return [uniform_crop(frames, size, position) for position in (range(3) if crops == 3 else (1,))]
+
+
+def short_side_resize(frames: Tensor, short: int) -> Tensor:
+    """Scale the short side to `short` and the long one to `floor(long / short_before * short)`; bilinear."""
+    height, width = frames.shape[-2:]
+    if min(height, width) == short:
+        return frames
+    if width < height:
+        return _resize(frames, math.floor(height / width * short), short)
+    return _resize(frames, short, math.floor(width / height * short))
+
+
+def uniform_crop(frames: Tensor, size: int, position: int) -> Tensor:
+    """Cut a square at 0 (left or top), 1 (centre) or 2 (right or bottom) of the long side, centred on the short one."""
+    height, width = frames.shape[-2:]
+    assert min(height, width) >= size, f"a crop of {size} does not fit into {height}x{width}"
+    top, left = math.ceil((height - size) / 2), math.ceil((width - size) / 2)
+    if height > width:
+        top = (0, top, height - size)[position]
+    else:
+        left = (0, left, width - size)[position]
+    return _cut(frames, top, left, size, size)
+
+
+def finish(frames: Tensor, settings: SpatialSettings) -> Tensor:
+    """Bring a crop to its travelling form: channel order, dtype, contiguous memory."""
+    if settings.bgr:
+        frames = frames.flip(0)
+    if settings.dtype == "float32":
+        return frames.float().contiguous()
+    if frames.is_floating_point():
+        # half to even; bilinear weights overshoot 255 by rounding only
+        frames = frames.round().clamp(0, 255).byte()
+    return frames.contiguous()
+
+
+def _random_crop(frames: Tensor, size: int, rng: np.random.RandomState) -> Tensor:
+    height, width = frames.shape[-2:]
+    # the upper bound is exclusive: the last row and column of positions are never drawn, as in PySlowFast
+    top = int(rng.randint(0, height - size)) if height > size else 0
+    left = int(rng.randint(0, width - size)) if width > size else 0
+    return _cut(frames, top, left, size, size)
+
+
+def _random_box(
+    size: tuple[int, ...],
+    area_range: tuple[float, float],
+    aspect_range: tuple[float, float],
+    rng: np.random.RandomState,
+    box_rng: random.Random,
+) -> tuple[int, int, int, int]:
+    """Draw (top, left, height, width) of a box by area and log-uniform aspect; else, after ten misfits, the middle."""
+    height, width = size
+    for _ in range(10):
+        area = box_rng.uniform(*area_range) * height * width
+        aspect = math.exp(box_rng.uniform(math.log(aspect_range[0]), math.log(aspect_range[1])))
+        box_width, box_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        rng.uniform()  # PySlowFast draws here for an axis swap it does not make; keeps the streams equal
+        if 0 < box_width <= width and 0 < box_height <= height:
+            top = box_rng.randint(0, height - box_height)
+            left = box_rng.randint(0, width - box_width)
+            return top, left, box_height, box_width
+    box_height, box_width = height, width
+    if width / height < min(aspect_range):
+        box_height = round(width / min(aspect_range))
+    elif width / height > max(aspect_range):
+        box_width = round(height * max(aspect_range))
+    return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
+
+
+def _cut(frames: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
+    return frames[..., top : top + height, left : left + width]
+
+
+def _resize(frames: Tensor, height: int, width: int) -> Tensor:
+    return F.interpolate(frames.float(), size=(height, width), mode="bilinear", align_corners=False)

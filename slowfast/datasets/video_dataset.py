@@ -1,0 +1,206 @@
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from slowfast.datasets.annotation import VideoRecord
+from slowfast.datasets.decode import DecodeError, VideoInfo, decode_frames
+from slowfast.datasets.frame_sampling import (
+    ClipPosition,
+    Stride,
+    dense_indices,
+    pyslowfast_indices,
+    pyslowfast_whole_indices,
+    pyslowfast_window,
+)
+from slowfast.datasets.transforms import SpatialSettings, finish, fixed_views, random_view
+from slowfast.datasets.types import Mode, VideoBatch
+from slowfast.utils.seed import derive_seed
+
+_MAX_REPLACEMENTS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingSettings:
+    """Geometry of clips in time.
+
+    Attributes:
+        num_frames: frames per clip.
+        sampling_rate: distance between them in frames at `target_fps`.
+        target_fps: frame rate that videos are brought to.
+        jitter_fps: upper end of a uniform addition to `target_fps` in training.
+        rule: "dense" or "pyslowfast", see `frame_sampling`.
+        offsets: DATA.USE_OFFSET_SAMPLING, read by "pyslowfast" for streams of unknown duration only.
+        reverse: feed test clips backwards.
+    """
+
+    num_frames: int = 8
+    sampling_rate: float = 8
+    target_fps: float = 30
+    jitter_fps: float = 0.0
+    rule: Literal["dense", "pyslowfast"] = "dense"
+    offsets: bool = False
+    reverse: bool = False
+
+    def indices(self, info: VideoInfo, position: ClipPosition, target_fps: float) -> list[int]:
+        """Choose the frames of one clip.
+
+        Args:
+            info: the video; the rule "pyslowfast" needs its `pts`.
+            position: where the clip lies.
+            target_fps: `self.target_fps`, jitter included.
+        """
+        stride = Stride(num_frames=self.num_frames, sampling_rate=self.sampling_rate, target_fps=target_fps)
+        if self.rule == "dense":
+            return dense_indices(info.num_frames, info.fps, stride=stride, position=position)
+        if info.duration is None or info.pts is None:
+            total = info.num_frames
+            return pyslowfast_whole_indices(total, info.fps, stride=stride, position=position, offsets=self.offsets)[0]
+        total = info.stated_frames or info.num_frames
+        window = pyslowfast_window(total, info.fps, stride=stride, position=position)
+        return pyslowfast_indices(info.pts, window, total=total, duration=info.duration, fps=info.fps, stride=stride)
+
+
+class VideoDataset(Dataset[VideoBatch]):
+    """Videos of one split; an item is a small batch of the clips of one video.
+
+    In training the key of an item is (epoch, index) and the item holds `crops_per_clip` random crops of one random
+    clip. All randomness follows from (seed, epoch, index): workers and ranks change nothing. A video that cannot be
+    decoded is replaced by one that (seed, epoch, index, attempt) determines, and reported.
+
+    Otherwise the key is the index, and the item holds all views x crops of the video, which is decoded once; the one
+    view of validation is the centre clip. A video that cannot be decoded gives an item of no clips and a report.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[VideoRecord],
+        *,
+        mode: Mode,
+        sampling: SamplingSettings,
+        spatial: SpatialSettings,
+        views: int = 1,
+        crops: int = 1,
+        crops_per_clip: int = 1,
+        seed: int = 0,
+        decode: Callable[..., NDArray[np.uint8]] = decode_frames,
+    ) -> None:
+        """Keep the records in a form that workers share.
+
+        Args:
+            records: rows of the annotation file; the position is the video id.
+            mode: how clips are drawn.
+            sampling: geometry in time.
+            spatial: geometry in the picture.
+            views: temporal clips per test video.
+            crops: spatial crops per test clip.
+            crops_per_clip: random crops per training clip (AUG.NUM_SAMPLE).
+            seed: run seed.
+            decode: entry of `decode.DECODERS`.
+
+        Raises:
+            ValueError: if the crop does not fit into the short side it is cut from.
+        """
+        # One buffer instead of a list of strings: reference counts of strings would copy their pages in every worker.
+        encoded = [record.path.encode() for record in records]
+        self._paths = b"".join(encoded)
+        self._ends = np.cumsum([len(path) for path in encoded])
+        self._labels = np.array([record.label for record in records], dtype=np.int64)
+        self._mode = mode
+        self._sampling = sampling
+        self._spatial = spatial
+        self._views = views if mode == "test" else 1
+        self._crops = crops if mode == "test" else 1
+        self._crops_per_clip = crops_per_clip
+        self._seed = seed
+        self._decode = decode
+        self._size = spatial.test_crop if mode == "test" else spatial.train_crop
+        self._short = spatial.test_crop if self._crops == 3 else round(spatial.jitter_scales[0])
+        if self._size > self._short and not (mode == "train" and spatial.relative_area):
+            key = "DATA.TEST_CROP_SIZE" if mode == "test" else "DATA.TRAIN_CROP_SIZE"
+            raise ValueError(
+                f"{key}: {self._size} does not fit into the short side {self._short} of DATA.TRAIN_JITTER_SCALES"
+            )
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def path(self, index: int) -> str:
+        """Path of a video."""
+        start = self._ends[index - 1] if index else 0
+        return self._paths[start : self._ends[index]].decode()
+
+    def __getitem__(self, key: int | tuple[int, int]) -> VideoBatch:
+        if isinstance(key, tuple):
+            return self._train_item(*key)
+        try:
+            return self._pack(self._fixed_clips(self.path(key)), key, ())
+        except DecodeError as error:
+            return self._pack([], key, (str(error),))
+
+    def _train_item(self, epoch: int, index: int) -> VideoBatch:
+        bad: list[str] = []
+        chosen = index
+        for attempt in range(1, _MAX_REPLACEMENTS + 2):
+            try:
+                clips = self._random_clips(self.path(chosen), derive_seed("clip", self._seed, epoch, index))
+            except DecodeError as error:
+                bad.append(str(error))
+                chosen = derive_seed("replacement", self._seed, epoch, index, attempt) % len(self)
+            else:
+                return self._pack(clips, chosen, tuple(bad))
+        return self._pack([], index, tuple(bad))
+
+    def _random_clips(self, path: str, seed: int) -> list[Tensor]:
+        box_rng = random.Random(seed)
+        rng = np.random.RandomState(seed % 2**32)  # the stream that PySlowFast draws from
+        position = ClipPosition(fraction=box_rng.random())
+        target_fps = self._sampling.target_fps + box_rng.uniform(0.0, self._sampling.jitter_fps)
+        (clip,) = self._read(path, [position], target_fps)
+        return [
+            random_view(clip, settings=self._spatial, rng=rng, box_rng=box_rng) for _ in range(self._crops_per_clip)
+        ]
+
+    def _fixed_clips(self, path: str) -> list[Tensor]:
+        positions = [ClipPosition(view=view, views=self._views) for view in range(self._views)]
+        if self._mode == "val":
+            positions = [ClipPosition(fraction=0.5)]
+        clips = self._read(path, positions, self._sampling.target_fps)
+        if self._sampling.reverse and self._mode == "test":
+            clips = [clip.flip(1) for clip in clips]
+        views = (fixed_views(clip, short=self._short, size=self._size, crops=self._crops) for clip in clips)
+        return [crop for crops in views for crop in crops]
+
+    def _read(self, path: str, positions: Sequence[ClipPosition], target_fps: float) -> list[Tensor]:
+        """Decode the clips at the given positions in one pass; each (3, T, H, W), uint8."""
+
+        def plan(info: VideoInfo) -> list[int]:
+            clips = [self._sampling.indices(info, position, target_fps) for position in positions]
+            if not all(clips):
+                raise DecodeError(path, "no frame lies in the sampling window")
+            return [index for clip in clips for index in clip]
+
+        frames = self._decode(path, plan, stamps=self._sampling.rule == "pyslowfast")
+        clips = torch.from_numpy(frames).permute(3, 0, 1, 2)
+        return list(clips.split(self._sampling.num_frames, dim=1))
+
+    def _pack(self, clips: list[Tensor], index: int, bad: tuple[str, ...]) -> VideoBatch:
+        if clips:
+            frames = torch.stack([finish(clip, self._spatial) for clip in clips])
+        else:
+            dtype = torch.uint8 if self._spatial.dtype == "uint8" else torch.float32
+            frames = torch.empty((0, 3, self._sampling.num_frames, self._size, self._size), dtype=dtype)
+        count = len(clips)
+        return VideoBatch(
+            frames=frames,
+            label=torch.full((count,), int(self._labels[index]), dtype=torch.int64),
+            video_id=torch.full((count,), index, dtype=torch.int64),
+            view=torch.arange(count),
+            bad=bad,
+        )
