@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 
@@ -87,8 +86,9 @@ def pyslowfast_window(total: int, fps: float, *, stride: Stride, position: ClipP
     """
     clip = max(1, math.ceil(stride.sampling_rate * (stride.num_frames - 1) / stride.target_fps * fps))
     slack = max(total - clip, 0)
-    fraction = position.view / position.views if position.fraction is None else position.fraction
-    start = slack * fraction
+    start = slack * position.view / position.views  # in this order of operations
+    if position.fraction is not None:
+        start = position.fraction * slack
     return start, start + clip - 1
 
 
@@ -170,6 +170,5 @@ def _stride_span(fps: float, stride: Stride) -> float:
 
 def _clamped_linspace(start: float, end: float, count: int, total: int) -> list[int]:
     # float32 linspace and truncation: other roundings move single frames
-    points = torch.linspace(start, end, count).clamp(0, total - 1).long()
-    indices: list[int] = np.asarray(points).tolist()
+    indices: list[int] = torch.linspace(start, end, count).clamp(0, total - 1).long().tolist()
     return indices
