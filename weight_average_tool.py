@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""Average the checkpoints of a run: swa, gwa, bwa, ewa.
+
+    python weight_average_tool.py --source-dir OUT/checkpoints --output-dir OUT/averaged --methods swa gwa
+
+Each method writes {method}_{start}_{end}.pth, a {"model_state": ...} file for TEST.CUSTOM_LOAD_FILE.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from slowfast.engine.average import AverageConfig, EpochWeights
+
+METHODS = ("swa", "gwa", "bwa", "ewa")
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source-dir", type=Path, required=True, help="folder of the run's checkpoints")
+    parser.add_argument("--output-dir", type=Path, required=True, help="folder of the averaged files")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="default: all four")
+    parser.add_argument("--start", type=int, default=2, help="first epoch, 1-based; 0 is raw CLIP (default 2)")
+    parser.add_argument("--end", type=int, default=22, help="last epoch, included (default 22)")
+    parser.add_argument("--clip", metavar="PATH", help="raw CLIP file, or a name such as vitb16, used as epoch 0")
+    parser.add_argument("--gwa-mean", type=float, default=15.0, help="centre of gwa, epochs (default 15)")
+    parser.add_argument("--gwa-std", type=float, default=10.0, help="width of gwa, epochs (default 10)")
+    parser.add_argument("--ewa-decay", type=float, default=0.9, help="share that ewa keeps per epoch (default 0.9)")
+    parser.add_argument("--pattern", default="*_epoch_*.pyth", help="glob of the checkpoints' names")
+    return parser.parse_args(argv)
+
+
+def collect(args: argparse.Namespace, config: AverageConfig) -> list[EpochWeights]:
+    """Find the members of the average, raw CLIP included where asked for, and say what is absent."""
+    from slowfast.engine.average import clip_member, find_members, missing_epochs
+
+    members = find_members(args.source_dir, config, pattern=args.pattern)
+    if args.clip and config.start == 0:
+        from slowfast.models.clip.weights import load_clip_state_dict
+
+        members = [clip_member(lambda: load_clip_state_dict(args.clip), name=args.clip), *members]
+    elif args.clip:
+        raise ValueError(f"--clip: raw CLIP is epoch 0, outside the window {config.start}..{config.end}; set --start 0")
+    if missing := missing_epochs(members, config):
+        print(f"missing epochs: {' '.join(map(str, missing))} (the weights of the others are scaled to sum 1)")
+    return members
+
+
+def run(args: argparse.Namespace) -> None:
+    """Average, write the files and print which epoch had which weight."""
+    from slowfast.engine.average import AverageConfig, average
+    from slowfast.report.table import format_table
+    from slowfast.utils.io import atomic_save, sha256_file
+
+    config = AverageConfig(
+        start=args.start, end=args.end, gwa_mean=args.gwa_mean, gwa_std=args.gwa_std, ewa_decay=args.ewa_decay
+    )
+    methods = list(dict.fromkeys(args.methods))
+    members = collect(args, config)
+    results = average(members, methods, config)
+    rows = [[m.epoch, m.name, *(f"{results[method].weights[m.epoch]:.5f}" for method in methods)] for m in members]
+    print(format_table(["epoch", "file", *methods], rows))
+    for method in methods:
+        path = args.output_dir / f"{method}_{args.start}_{args.end}.pth"
+        atomic_save({"model_state": results[method].state}, path)
+        print(f"wrote {path}  sha256 {sha256_file(path)[:16]}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns 0, 1 (the run failed) or 2 (the request was wrong)."""
+    args = parse_args(argv)
+    try:
+        run(args)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (OSError, MemoryError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
