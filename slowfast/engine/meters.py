@@ -1,0 +1,330 @@
+"""Running statistics and the JSON lines of a run, under PySlowFast's keys.
+
+The meters hold plain Python numbers. Whoever feeds them reduces its tensors first, once per LOG_PERIOD.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import statistics
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+_GIB = 1024**3
+
+
+def topk_correct(logits: Tensor, labels: Tensor, ks: Sequence[int] = (1, 5)) -> Tensor:
+    """Count the samples whose label is among the k best classes.
+
+    Args:
+        logits: scores, (B, K).
+        labels: class indices, (B,).
+        ks: numbers of classes; one above K counts as K.
+
+    Returns: counts, (len(ks),), on the logits' device; nothing waits for it.
+    """
+    num_classes = logits.shape[1]
+    best = logits.topk(min(max(ks), num_classes), dim=1).indices  # (B, k)
+    hits = best.eq(labels[:, None])
+    return torch.stack([hits[:, : min(k, num_classes)].sum() for k in ks])
+
+
+@dataclass(frozen=True, slots=True)
+class IterationTime:
+    """Seconds of one iteration: all of it, waiting for data, and the rest."""
+
+    total: float
+    data: float
+
+    @property
+    def net(self) -> float:
+        """Seconds spent on anything but waiting for data."""
+        return self.total - self.data
+
+
+class IterationTimer:
+    """Clock of the training loop."""
+
+    def __init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        """An iteration begins: the loop asks for a batch."""
+        self._start = self._data = time.perf_counter()
+
+    def data_ready(self) -> None:
+        """The batch is here."""
+        self._data = time.perf_counter()
+
+    def read(self) -> IterationTime:
+        """Seconds since `start`."""
+        return IterationTime(total=time.perf_counter() - self._start, data=self._data - self._start)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainSample:
+    """Numbers of one training iteration, reduced over the ranks.
+
+    Attributes:
+        loss: total loss.
+        top1_err: percent.
+        top5_err: percent.
+        num_samples: samples of the global batch, the weight in the epoch's averages.
+        grad_norm: L2 norm before clipping.
+        extra: more scalars by name, for instance the terms of the loss.
+    """
+
+    loss: float
+    top1_err: float
+    top5_err: float
+    num_samples: int
+    grad_norm: float
+    extra: Mapping[str, float] = field(default_factory=dict)
+
+
+class _Scalars:
+    """Windows and weighted sums of named scalars."""
+
+    def __init__(self, window: int) -> None:
+        self._window = max(1, window)
+        self.reset()
+
+    def reset(self) -> None:
+        self._recent: dict[str, deque[float]] = {}
+        self._sums: dict[str, float] = {}
+        self._weights: dict[str, float] = {}
+
+    def add(self, values: Mapping[str, float], *, weight: float) -> None:
+        for name, value in values.items():
+            self._recent.setdefault(name, deque(maxlen=self._window)).append(value)
+            self._sums[name] = self._sums.get(name, 0.0) + value * weight
+            self._weights[name] = self._weights.get(name, 0.0) + weight
+
+    def medians(self) -> dict[str, float]:
+        return {name: float(statistics.median(values)) for name, values in self._recent.items()}
+
+    def means(self) -> dict[str, float]:
+        return {name: total / self._weights[name] for name, total in self._sums.items() if self._weights[name]}
+
+
+class TrainMeter:
+    """Statistics of training: medians over the last iterations, averages over the epoch.
+
+    Args:
+        max_epoch: length of the run, epochs.
+        epoch_iters: iterations of an epoch.
+        window: iterations of the medians (LOG_PERIOD).
+    """
+
+    def __init__(self, *, max_epoch: int, epoch_iters: int, window: int) -> None:
+        self._max_epoch, self._epoch_iters = max_epoch, epoch_iters
+        self._scalars = _Scalars(window)
+
+    def reset(self) -> None:
+        """Begin an epoch."""
+        self._scalars.reset()
+
+    def update(self, sample: TrainSample) -> None:
+        """Add one iteration."""
+        values = {
+            **sample.extra,
+            "loss": sample.loss,
+            "top1_err": sample.top1_err,
+            "top5_err": sample.top5_err,
+            "grad_norm": sample.grad_norm,
+        }
+        self._scalars.add(values, weight=sample.num_samples)
+
+    def iteration_stats(self, epoch: int, iteration: int, *, lr: float, clock: IterationTime) -> dict[str, object]:
+        """Line of an iteration.
+
+        Args:
+            epoch: 0-based.
+            iteration: 0-based within the epoch.
+            lr: current learning rate.
+            clock: seconds of this iteration.
+        """
+        done = epoch * self._epoch_iters + iteration + 1
+        return {
+            "_type": "train_iter_",
+            "epoch": f"{epoch + 1}/{self._max_epoch}",
+            "iter": f"{iteration + 1}/{self._epoch_iters}",
+            **self._clock(clock, done=done),
+            **self._scalars.medians(),
+            "lr": lr,
+            "gpu_mem": gpu_memory(),
+        }
+
+    def epoch_stats(self, epoch: int, *, lr: float, clock: IterationTime) -> dict[str, object]:
+        """Line of an epoch.
+
+        Args:
+            epoch: 0-based, just finished.
+            lr: learning rate of its last iteration.
+            clock: seconds of its last (or mean) iteration.
+        """
+        return {
+            "_type": "train_epoch",
+            "epoch": f"{epoch + 1}/{self._max_epoch}",
+            **self._clock(clock, done=(epoch + 1) * self._epoch_iters),
+            **self._scalars.means(),
+            "lr": lr,
+            "gpu_mem": gpu_memory(),
+            "RAM": ram(),
+        }
+
+    def _clock(self, clock: IterationTime, *, done: int) -> dict[str, object]:
+        left = self._max_epoch * self._epoch_iters - done
+        return {"dt": clock.total, "dt_data": clock.data, "dt_net": clock.net, "eta": eta(clock.total * left)}
+
+
+class ValMeter:
+    """Errors on the validation split, and the best so far.
+
+    Args:
+        max_epoch: length of the run, epochs.
+        num_iters: iterations of a pass.
+        window: iterations of the medians (LOG_PERIOD).
+    """
+
+    def __init__(self, *, max_epoch: int, num_iters: int, window: int) -> None:
+        self._max_epoch, self._num_iters = max_epoch, num_iters
+        self._scalars = _Scalars(window)
+        self._best: dict[str, float] = {}
+
+    def reset(self) -> None:
+        """Begin a pass; the best so far stays."""
+        self._scalars.reset()
+
+    def update(self, *, top1_err: float, top5_err: float, num_samples: int) -> None:
+        """Add one batch.
+
+        Args:
+            top1_err: percent.
+            top5_err: percent.
+            num_samples: samples of the batch; a smaller last batch counts for less.
+        """
+        self._scalars.add({"top1_err": top1_err, "top5_err": top5_err}, weight=num_samples)
+
+    def iteration_stats(self, epoch: int, iteration: int, *, seconds: float) -> dict[str, object]:
+        """Line of a validation batch; `epoch` and `iteration` are 0-based."""
+        return {
+            "_type": "val_iter",
+            "epoch": f"{epoch + 1}/{self._max_epoch}",
+            "iter": f"{iteration + 1}/{self._num_iters}",
+            "time_diff": seconds,
+            "eta": eta(seconds * (self._num_iters - iteration - 1)),
+            **self._scalars.medians(),
+            "gpu_mem": gpu_memory(),
+        }
+
+    def epoch_stats(self, epoch: int, *, seconds: float) -> dict[str, object]:
+        """Line of a finished pass.
+
+        Args:
+            epoch: 0-based.
+            seconds: time of the last iteration.
+        """
+        errors = self._scalars.means()
+        for name, value in errors.items():
+            self._best[name] = min(value, self._best.get(name, value))
+        return {
+            "_type": "val_epoch",
+            "epoch": f"{epoch + 1}/{self._max_epoch}",
+            "time_diff": seconds,
+            **errors,
+            **{f"min_{name}": self._best[name] for name in errors},
+            "gpu_mem": gpu_memory(),
+            "RAM": ram(),
+        }
+
+
+class TestMeter:
+    """Lines of a test run.
+
+    Args:
+        num_iters: batches of the test loader.
+    """
+
+    __test__ = False  # pytest would take the name for a test
+
+    def __init__(self, *, num_iters: int) -> None:
+        self._num_iters = num_iters
+
+    def iteration_stats(self, iteration: int, *, seconds: float) -> dict[str, object]:
+        """Line of a test batch; `iteration` is 0-based."""
+        return {
+            "split": "test_iter",
+            "cur_iter": str(iteration + 1),
+            "eta": eta(seconds * (self._num_iters - iteration - 1)),
+            "time_diff": seconds,
+        }
+
+    def final_stats(self, accuracies: Mapping[int, float]) -> dict[str, object]:
+        """Line of the result.
+
+        Args:
+            accuracies: k -> top-k accuracy, percent; written as strings of two decimals.
+        """
+        return {"split": "test_final", **{f"top{k}_acc": f"{value:.2f}" for k, value in accuracies.items()}}
+
+
+class LossGuard:
+    """Stops a run whose loss is not a number or explodes (TRAIN.KILL_LOSS_EXPLOSION_FACTOR).
+
+    Args:
+        factor: limit relative to the mean of the previous five losses; 0 only looks for nan and inf.
+    """
+
+    def __init__(self, factor: float = 0.0) -> None:
+        self._factor = factor
+        self._recent: deque[float] = deque(maxlen=5)
+
+    def check(self, loss: float, *, where: str) -> None:
+        """Look at one loss.
+
+        Args:
+            loss: total loss of an iteration.
+            where: the iteration, for the error.
+
+        Raises:
+            FloatingPointError: if training has diverged.
+        """
+        if loss != loss or abs(loss) == float("inf"):
+            raise FloatingPointError(f"{where}: the loss is {loss}")
+        if self._factor > 0 and len(self._recent) == self._recent.maxlen:
+            mean = statistics.fmean(self._recent)
+            if loss > self._factor * mean:
+                raise FloatingPointError(
+                    f"{where}: the loss {loss:.4f} is above TRAIN.KILL_LOSS_EXPLOSION_FACTOR {self._factor} times "
+                    f"the mean {mean:.4f} of the previous five"
+                )
+        self._recent.append(loss)
+
+
+def eta(seconds: float) -> str:
+    """Remaining time as "[d days, ]h:mm:ss"."""
+    return str(datetime.timedelta(seconds=int(max(0.0, seconds))))
+
+
+def gpu_memory() -> str:
+    """Peak memory that torch took on this process's GPU, "x.xxG"; 0 without one."""
+    used = torch.cuda.max_memory_allocated() / _GIB if torch.cuda.is_initialized() else 0.0
+    return f"{used:.2f}G"
+
+
+def ram() -> str:
+    """Memory of the machine, "used/totalG"; zeros where the system does not tell."""
+    info = Path("/proc/meminfo")
+    if os.name != "posix" or not info.is_file():
+        return "0.00/0.00G"
+    fields = dict(line.split(":", 1) for line in info.read_text(encoding="ascii").splitlines() if ":" in line)
+    total, available = (int(fields[name].split()[0]) * 1024 / _GIB for name in ("MemTotal", "MemAvailable"))
+    return f"{total - available:.2f}/{total:.2f}G"

@@ -1,0 +1,103 @@
+import math
+import re
+
+import pytest
+import torch
+
+from slowfast.engine import meters
+
+CLOCK = meters.IterationTime(total=2.0, data=0.5)
+
+
+def sample(loss, *, top1=50.0, n=4, norm=1.0, **extra):
+    return meters.TrainSample(loss=loss, top1_err=top1, top5_err=top1 / 2, num_samples=n, grad_norm=norm, extra=extra)
+
+
+def test_topk_against_sorting():
+    logits = torch.randn(20, 7, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(20) % 7
+    order = logits.argsort(dim=1, descending=True)
+    expected = [sum(int(labels[i]) in order[i, :k].tolist() for i in range(20)) for k in (1, 5, 3)]
+    assert meters.topk_correct(logits, labels, (1, 5, 3)).tolist() == expected
+
+
+def test_topk_with_fewer_classes_than_k():
+    assert meters.topk_correct(torch.tensor([[1.0, 2.0]]), torch.tensor([0])).tolist() == [0, 1]
+
+
+def test_train_iteration_line():
+    meter = meters.TrainMeter(max_epoch=3, epoch_iters=10, window=3)
+    for loss in (100.0, 1.0, 5.0, 2.0):
+        meter.update(sample(loss, distillation=loss * 2))
+    stats = meter.iteration_stats(1, 3, lr=0.1, clock=CLOCK)
+    assert set(stats) == {
+        "_type", "epoch", "iter", "dt", "dt_data", "dt_net", "eta", "loss", "lr", "grad_norm", "gpu_mem",
+        "top1_err", "top5_err", "distillation",
+    }  # fmt: skip
+    assert (stats["_type"], stats["epoch"], stats["iter"]) == ("train_iter_", "2/3", "4/10")
+    assert (stats["loss"], stats["distillation"], stats["top5_err"]) == (2.0, 4.0, 25.0)
+    assert (stats["dt"], stats["dt_data"], stats["dt_net"]) == (2.0, 0.5, 1.5)
+    assert stats["eta"] == "0:00:32"  # 30 - 14 iterations of 2 seconds
+    assert re.fullmatch(r"\d+\.\d\dG", stats["gpu_mem"])
+
+
+def test_train_epoch_line_weighs_by_samples_and_resets():
+    meter = meters.TrainMeter(max_epoch=2, epoch_iters=2, window=2)
+    meter.update(sample(9.0))
+    meter.reset()
+    meter.update(sample(1.0, top1=100.0, n=3))
+    meter.update(sample(5.0, top1=0.0, n=1))
+    stats = meter.epoch_stats(0, lr=0.1, clock=CLOCK)
+    assert (stats["_type"], stats["epoch"], stats["eta"]) == ("train_epoch", "1/2", "0:00:04")
+    assert (stats["loss"], stats["top1_err"]) == (2.0, 75.0)
+    assert re.fullmatch(r"\d+\.\d\d/\d+\.\d\dG", stats["RAM"])
+
+
+def test_validation_keeps_the_best():
+    meter = meters.ValMeter(max_epoch=4, num_iters=2, window=1)
+    found = []
+    for epoch, error in enumerate((40.0, 10.0, 30.0)):
+        meter.reset()
+        meter.update(top1_err=error, top5_err=error / 2, num_samples=3)
+        meter.update(top1_err=error + 4, top5_err=error / 2, num_samples=1)
+        found.append(meter.epoch_stats(epoch, seconds=1.0))
+    assert [line["top1_err"] for line in found] == [41.0, 11.0, 31.0]
+    assert [line["min_top1_err"] for line in found] == [41.0, 11.0, 11.0]
+    assert found[2]["min_top5_err"] == 5.0
+    assert (found[2]["_type"], found[2]["epoch"]) == ("val_epoch", "3/4")
+    line = meter.iteration_stats(2, 0, seconds=3.0)
+    assert (line["_type"], line["top1_err"], line["eta"]) == ("val_iter", 34.0, "0:00:03")
+
+
+def test_test_lines():
+    meter = meters.TestMeter(num_iters=5)
+    assert meter.iteration_stats(1, seconds=2.0) == {
+        "split": "test_iter", "cur_iter": "2", "eta": "0:00:06", "time_diff": 2.0
+    }  # fmt: skip
+    assert meter.final_stats({1: 83.456, 5: 100.0}) == {
+        "split": "test_final", "top1_acc": "83.46", "top5_acc": "100.00"
+    }  # fmt: skip
+
+
+def test_timer_adds_up():
+    timer = meters.IterationTimer()
+    timer.data_ready()
+    read = timer.read()
+    assert read.total == pytest.approx(read.data + read.net)
+    assert read.data >= 0
+
+
+def test_loss_guard():
+    guard = meters.LossGuard(3.0)
+    for _ in range(5):
+        guard.check(1.0, where="iter 1")
+    guard.check(2.9, where="iter 6")
+    with pytest.raises(FloatingPointError, match="iter 7: the loss 9"):
+        guard.check(9.0, where="iter 7")
+    with pytest.raises(FloatingPointError, match="iter 8: the loss is nan"):
+        meters.LossGuard().check(math.nan, where="iter 8")
+
+
+def test_long_eta():
+    assert meters.eta(90061.9) == "1 day, 1:01:01"
+    assert meters.eta(-1) == "0:00:00"
