@@ -1,0 +1,194 @@
+"""What a test run leaves behind: `results.json`, and the pickle that PySlowFast's users read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from slowfast.utils.io import atomic_write_text, atomic_writer
+from slowfast.utils.provenance import git_revision, package_versions
+
+FORMAT = "slowfast-stdd/results/1"
+RESULTS_FILE = "results.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunResult:
+    """Numbers of one evaluation and all that is needed to get them again.
+
+    Attributes:
+        metrics: name -> value; accuracies in percent.
+        num_videos: videos that the split lists.
+        num_scored: videos that were decoded and scored.
+        missing: one line per video that was not scored.
+        protocol: name of the protocol.
+        split: name of the evaluated split, or the path of its file.
+        seed: RNG_SEED.
+        config_sha256: hash of the resolved configuration.
+        weights: file of the weights, "" for weights that came from no file.
+        weights_sha256: its hash, "" likewise.
+        versions: package -> version.
+        git_revision: commit of the code, None outside a checkout.
+    """
+
+    metrics: dict[str, float]
+    num_videos: int
+    num_scored: int
+    protocol: str
+    split: str
+    seed: int
+    config_sha256: str
+    weights: str = ""
+    weights_sha256: str = ""
+    missing: tuple[str, ...] = ()
+    versions: dict[str, str] = field(default_factory=package_versions)
+    git_revision: str | None = field(default_factory=git_revision)
+
+    @property
+    def coverage(self) -> float:
+        """Share of the split's videos that was scored, in [0, 1]."""
+        return self.num_scored / self.num_videos if self.num_videos else 0.0
+
+
+def config_hash(cfg_text: str) -> str:
+    """Hash of a resolved configuration.
+
+    Args:
+        cfg_text: the configuration as YAML text.
+    """
+    return hashlib.sha256(cfg_text.encode("utf-8")).hexdigest()
+
+
+def to_dict(result: RunResult) -> dict[str, Any]:
+    """The content of `results.json`."""
+    content = asdict(result)
+    content["missing"] = list(result.missing)
+    return {"format": FORMAT, "coverage": result.coverage, **content}
+
+
+def write_results(result: RunResult, path: str | Path) -> Path:
+    """Check a result and write it; readers never see half a file.
+
+    Args:
+        result: what to write.
+        path: a file, or a folder that gets `results.json`.
+
+    Returns: the file.
+    """
+    target = Path(path)
+    if target.is_dir() or not target.suffix:
+        target = target / RESULTS_FILE
+    content = to_dict(result)
+    validate_results(content, source=str(target))
+    atomic_write_text(target, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    return target
+
+
+def read_results(path: str | Path) -> RunResult:
+    """Read and check a `results.json`.
+
+    Raises:
+        ValueError: if the file is missing, is not JSON, or breaks the schema.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise ValueError(f"{source}: results not found")
+    try:
+        content = json.loads(source.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{source}: not JSON ({error})") from error
+    validate_results(content, source=str(source))
+    known = {f.name for f in fields(RunResult)}
+    values = {key: value for key, value in content.items() if key in known}
+    return RunResult(**{**values, "missing": tuple(values["missing"])})
+
+
+def validate_results(content: object, *, source: str) -> None:
+    """Check a dict against the schema of `results.json`.
+
+    Args:
+        content: what the file holds.
+        source: the file, for errors.
+
+    Raises:
+        ValueError: naming the first entry that is wrong.
+    """
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{source}: holds {type(content).__name__}, expected an object")
+    for key, (check, expected) in _SCHEMA.items():
+        if key not in content:
+            raise ValueError(f"{source}: {key} is absent; expected {expected}")
+        if not check(content[key]):
+            raise ValueError(f"{source}: {key} is {content[key]!r}; expected {expected}")
+    if unknown := sorted(set(content) - set(_SCHEMA)):
+        raise ValueError(f"{source}: unknown entries {unknown}; allowed: {sorted(_SCHEMA)}")
+    if content["num_scored"] > content["num_videos"]:
+        raise ValueError(f"{source}: num_scored {content['num_scored']} is above num_videos {content['num_videos']}")
+
+
+def save_predictions(video_preds: Tensor, video_labels: Tensor, path: str | Path) -> None:
+    """Write the file of TEST.SAVE_RESULTS_PATH.
+
+    It is a pickle because that is its published format and scripts exist that read it. We only ever write it: nothing
+    in this package unpickles.
+
+    Args:
+        video_preds: summed scores, (V, K).
+        video_labels: labels, (V,).
+        path: the file.
+
+    Raises:
+        ValueError: if the shapes do not belong together.
+    """
+    if video_preds.ndim != 2 or video_labels.shape != video_preds.shape[:1]:
+        raise ValueError(
+            f"{path}: scores {tuple(video_preds.shape)} and labels {tuple(video_labels.shape)} do not match"
+        )
+    with atomic_writer(path) as file:
+        pickle.dump([video_preds.detach().cpu().float(), video_labels.detach().cpu().long()], file)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_hash(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
+
+
+def _is_table(value: object, kind: type | None = None) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    good = _is_number if kind is None else lambda entry: isinstance(entry, kind)
+    return all(isinstance(name, str) and good(entry) for name, entry in value.items())
+
+
+_SCHEMA = {
+    "format": (lambda v: v == FORMAT, repr(FORMAT)),
+    "metrics": (lambda v: _is_table(v) and bool(v), "an object of finite numbers, not empty"),
+    "coverage": (lambda v: _is_number(v) and 0 <= v <= 1, "a number in [0, 1]"),
+    "num_videos": (_is_count, "an integer >= 0"),
+    "num_scored": (_is_count, "an integer >= 0"),
+    "missing": (lambda v: isinstance(v, list) and all(isinstance(line, str) for line in v), "a list of strings"),
+    "protocol": (lambda v: isinstance(v, str) and bool(v), "a name"),
+    "split": (lambda v: isinstance(v, str) and bool(v), "a name"),
+    "seed": (lambda v: isinstance(v, int) and not isinstance(v, bool), "an integer"),
+    "config_sha256": (_is_hash, "64 hexadecimal digits"),
+    "weights": (lambda v: isinstance(v, str), "a file name or an empty string"),
+    "weights_sha256": (lambda v: v == "" or _is_hash(v), "64 hexadecimal digits or an empty string"),
+    "versions": (lambda v: _is_table(v, str), "an object of strings"),
+    "git_revision": (lambda v: v is None or isinstance(v, str), "a string or null"),
+}
