@@ -80,10 +80,12 @@ class CfgNode(_FvcoreCfgNode):
         return {key: value.to_dict() if isinstance(value, CfgNode) else value for key, value in self.items()}
 
 
-def choose(value: str, allowed: Sequence[str]) -> str:
-    """Return ``; did you mean 'x'?`` for the allowed value nearest to a mistyped one, or an empty string."""
-    near = difflib.get_close_matches(value, allowed, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
+def one_of(value: object, allowed: Sequence[object]) -> str:
+    """Return the end of an error message: the allowed values, and the one nearest to a mistyped name."""
+    names = [choice for choice in allowed if isinstance(choice, str)]
+    near = difflib.get_close_matches(value, names, n=1) if isinstance(value, str) else []
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    return f"{hint} allowed: {', '.join(map(repr, allowed))}"
 
 
 def yaml_layers(path: Path, chain: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
@@ -189,13 +191,13 @@ def _unknown_key(full_key: str, value: object, root: CfgNode) -> str:
 
 
 def _nearest(full_key: str, known: Sequence[str]) -> str:
-    """Name the nearest known key: by the full name, or else by the last part in another section."""
+    """Name the nearest known key: the same name in another section, else a similar full name or last part."""
     upper = full_key.upper()
-    near = difflib.get_close_matches(upper, known, n=1, cutoff=0.75)
-    if not near:
-        last = upper.rpartition(".")[2]
-        by_last = {name.rpartition(".")[2]: name for name in reversed(known)}
-        near = [by_last[match] for match in difflib.get_close_matches(last, list(by_last), n=1, cutoff=0.75)]
+    last = upper.rpartition(".")[2]
+    by_last = {name.rpartition(".")[2]: name for name in reversed(known)}
+    near = [upper] if upper in known else [by_last[last]] if last in by_last else []
+    near = near or difflib.get_close_matches(upper, known, n=1, cutoff=0.75)
+    near = near or [by_last[match] for match in difflib.get_close_matches(last, list(by_last), n=1, cutoff=0.75)]
     near = near or difflib.get_close_matches(upper, known, n=1, cutoff=0.3)
     return f"; nearest key: {near[0]}" if near else ""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slowfast.config.legacy import REMOVED
-from slowfast.config.node import CfgNode, ConfigError, choose
+from slowfast.config.node import CfgNode, ConfigError, one_of
 
 # Names that other packages resolve; configuration imports none of them, and a test compares the lists.
 PROTOCOL_NAMES = ("single_dataset",)
@@ -167,8 +167,7 @@ def _check_choice(key: str, value: object, choices: Sequence[Any]) -> None:
     # Equality alone would let True pass for 1.
     if any(value == choice and type(value) is type(choice) for choice in choices):
         return
-    hint = choose(value, [choice for choice in choices if isinstance(choice, str)]) if isinstance(value, str) else ""
-    raise ConfigError(f"{key}: unknown value {value!r}{hint}; allowed: {', '.join(map(repr, choices))}")
+    raise ConfigError(f"{key}: unknown value {value!r}{one_of(value, choices)}")
 
 
 def _check_model_name(name: str) -> None:

@@ -1,0 +1,193 @@
+"""Each check of values, with its exact message."""
+
+import pytest
+
+from slowfast.config import validate
+from slowfast.config.defaults import assert_and_infer_cfg, get_cfg
+from slowfast.config.node import ConfigError
+
+CHOSEN = ["MODEL.MODEL_NAME", "TemporalClipVideo", "MODEL.ARCH", "vitb16", "DATA.TEST_CROP_SIZE", 224]
+STDD = ["MODEL.TEMPORAL_MODELING_TYPE", "stcross_attend"]
+
+
+def check(*overrides):
+    cfg = get_cfg()
+    cfg.merge_from_list([*CHOSEN, *overrides])
+    return assert_and_infer_cfg(cfg)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        STDD,
+        ["NUM_GPUS", 0],
+        ["NUM_GPUS", 4],
+        ["NUM_SHARDS", 2, "SHARD_ID", 1],
+        ["TEST.NUM_ENSEMBLE_VIEWS", -1],
+        ["TEST.NUM_SPATIAL_CROPS", 1],
+        ["TEST.NUM_TEMPORAL_CLIPS", [1, 3]],
+        ["MODEL.KEEP_RAW_MODEL", True, "MODEL.RAW_MODEL_DISTILLATION", True],
+        ["MODEL.ARCH", "custom", "MODEL.CLIP_WEIGHTS", "a.pt", "DATA.TRAIN_CROP_SIZE", 48, "DATA.TEST_CROP_SIZE", 48],
+        ["MODEL.ARCH", "vitb32", *STDD, "MODEL.MASK_STRIDE", [1, 1, 7]],
+        ["MODEL.ARCH", "vitl14", *STDD, "MODEL.MASK_STRIDE", [1, 4, 4]],
+        ["MODEL.MASK_RATE", 0, *STDD],
+        ["SOLVER.CLIP_GRAD_L2NORM", 1],
+        ["SOLVER.LR_POLICY", "steps_with_relative_lrs", "SOLVER.STEPS", [0, 10], "SOLVER.LRS", [1, 0.1]],
+        ["TEST.PATCHING_MODEL", True],
+        ["SOLVER.WARMUP_EPOCHS", 2, "SOLVER.MAX_EPOCH", 1, "SOLVER.COSINE_AFTER_WARMUP", True],
+    ],
+)
+def test_allowed(overrides):
+    check(*overrides)
+
+
+@pytest.mark.parametrize("key", validate.PENDING)
+def test_what_is_not_available_yet_is_named(key):
+    allowed = validate.PENDING[key].allowed
+    given = 4 if allowed == 0 and allowed is not False else not allowed
+    with pytest.raises(ConfigError) as caught:
+        check(key, given)
+    assert str(caught.value) == f"{key}: {given} is not available yet; allowed: {allowed}"
+
+
+@pytest.mark.parametrize("key", validate.RANGES)
+def test_every_range_has_a_lower_end(key):
+    low, high = validate.RANGES[key]
+    with pytest.raises(ConfigError) as caught:
+        check(key, low - 1)
+    allowed = f"at least {low}" if high is None else f"from {low} to {high}"
+    assert str(caught.value).startswith(f"{key}: ")
+    assert str(caught.value).endswith(f" is out of range; allowed: {allowed}")
+
+
+@pytest.mark.parametrize("key", [key for key in validate.CHOICES if key != "MODEL.TEMPORAL_MODELING_TYPE"])
+def test_every_choice_lists_what_is_allowed(key):
+    choices = validate.CHOICES[key]
+    given = "?" if isinstance(choices[0], str) else type(choices[0])(2)
+    with pytest.raises(ConfigError) as caught:
+        check(key, given)
+    assert str(caught.value) == f"{key}: unknown value {given!r}; allowed: {', '.join(map(repr, choices))}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["MODEL.TEMPORAL_MODELING_TYPE", "stcross_attn"],
+            "MODEL.TEMPORAL_MODELING_TYPE: unknown value 'stcross_attn'; did you mean 'stcross_attend'? "
+            "allowed: None, 'stcross_attend'",
+        ),
+        (
+            ["MODEL.TEMPORAL_MODELING_TYPE", 3],
+            "MODEL.TEMPORAL_MODELING_TYPE: unknown value 3; allowed: None, 'stcross_attend'",
+        ),
+        (["METHOD", "sttd"], "METHOD: unknown value 'sttd'; did you mean 'stdd'? allowed: 'stdd'"),
+        (
+            ["MODEL.MODEL_NAME", "BasicClipVideo"],
+            "MODEL.MODEL_NAME: 'BasicClipVideo' is TemporalClipVideo with MODEL.TEMPORAL_MODELING_TYPE None; "
+            "allowed: 'TemporalClipVideo'",
+        ),
+        (["MODEL.MODEL_NAME", "X"], "MODEL.MODEL_NAME: unknown model 'X'; allowed: 'TemporalClipVideo'"),
+        (
+            ["MODEL.ARCH", "vitb15"],
+            "MODEL.ARCH: unknown value 'vitb15'; did you mean 'vitb16'? "
+            "allowed: 'vitb32', 'vitb16', 'vitl14', 'custom'",
+        ),
+        (
+            ["MODEL.ARCH", "custom", "MODEL.CLIP_WEIGHTS", "random"],
+            "MODEL.CLIP_WEIGHTS: 'random' gives no sizes for MODEL.ARCH 'custom'; allowed: a file",
+        ),
+        (
+            ["DATA.DECODING_BACKEND", "torchvision"],
+            "DATA.DECODING_BACKEND: 'torchvision' is not supported, its video reader was removed from torchvision; "
+            "allowed: 'pyav'",
+        ),
+        (["NUM_GPUS", 3], "TRAIN.BATCH_SIZE: 64 is not a multiple of NUM_GPUS, which is 3"),
+        (["SHARD_ID", 1], "SHARD_ID: 1 must be below NUM_SHARDS, which is 1"),
+        (
+            ["TEST.NUM_ENSEMBLE_VIEWS", 0],
+            "TEST.NUM_ENSEMBLE_VIEWS: 0 is out of range; allowed: at least 1, or -1 for a series",
+        ),
+        (["TEST.NUM_SPATIAL_CROPS", 2], "TEST.NUM_SPATIAL_CROPS: unknown value 2; allowed: 1, 3"),
+        (["TEST.NUM_TEMPORAL_CLIPS", [0]], "TEST.NUM_TEMPORAL_CLIPS: expected a list of integers >= 1, found [0]"),
+        (
+            ["DATA.PATH_LABEL_SEPARATOR", ""],
+            "DATA.PATH_LABEL_SEPARATOR: is empty; allowed: one or more characters such as ','",
+        ),
+        (["DATA.MEAN", [0.5]], "DATA.MEAN: expected three numbers, found [0.5]"),
+        (["DATA.STD", [1, 1, 0]], "DATA.STD: expected three numbers > 0, found [1, 1, 0]"),
+        (
+            ["DATA.TRAIN_JITTER_SCALES", [320, 256]],
+            "DATA.TRAIN_JITTER_SCALES: the lower end comes first, found [320, 256]",
+        ),
+        (
+            ["DATA.TRAIN_JITTER_SCALES", [128, 256]],
+            "DATA.TRAIN_JITTER_SCALES: a short side of 128 pixels is less than DATA.TRAIN_CROP_SIZE, which is 224",
+        ),
+        (
+            ["DATA.TRAIN_JITTER_SCALES_RELATIVE", [0.1, 1.0]],
+            "DATA.TRAIN_JITTER_SCALES_RELATIVE: set it together with DATA.TRAIN_JITTER_ASPECT_RELATIVE, or neither",
+        ),
+        (
+            ["DATA.TEXT_AUG", True],
+            "DATA.TEXT_AUG_FEATURE_FILE: is empty, but DATA.TEXT_AUG is True; name a file (K, n, E)",
+        ),
+        (
+            ["DATA.TRAIN_CROP_SIZE", 112],
+            "DATA.TRAIN_CROP_SIZE: 112 does not fit MODEL.ARCH 'vitb16'; allowed: 224",
+        ),
+        (
+            [*STDD, "MODEL.MASK_STRIDE", [1, 3, 2]],
+            "MODEL.MASK_STRIDE: [1, 3, 2] does not divide the 14x14 patches of MODEL.ARCH 'vitb16'; "
+            "allowed for rows and columns: [1, 2, 7, 14]",
+        ),
+        (
+            [*STDD, "MODEL.ARCH", "vitb32"],
+            "MODEL.MASK_STRIDE: [1, 2, 2] does not divide the 7x7 patches of MODEL.ARCH 'vitb32'; "
+            "allowed for rows and columns: [1, 7]",
+        ),
+        (
+            ["MODEL.MASK_STRIDE", [2, 2, 2]],
+            "MODEL.MASK_STRIDE: the first number, in time, must be 1, found [2, 2, 2]",
+        ),
+        (["MODEL.MASK_STRIDE", [1, 2]], "MODEL.MASK_STRIDE: expected three integers >= 1, found [1, 2]"),
+        (["MODEL.MASK_RATE", 1.5], "MODEL.MASK_RATE: 1.5 is out of range; allowed: from 0 to 1"),
+        (["MODEL.MASK_RATE", float("nan")], "MODEL.MASK_RATE: nan is out of range; allowed: from 0 to 1"),
+        (["MODEL.TEMPORAL_SCALE", []], "MODEL.TEMPORAL_SCALE: expected one or more integers >= 1, found []"),
+        (["MODEL.TEMPORAL_SCALE", [0]], "MODEL.TEMPORAL_SCALE: expected one or more integers >= 1, found [0]"),
+        (
+            ["MODEL.RAW_MODEL_DISTILLATION", True],
+            "MODEL.RAW_MODEL_DISTILLATION: True needs the frozen CLIP; set MODEL.KEEP_RAW_MODEL True",
+        ),
+        (
+            ["TEST.CUSTOM_LOAD", True],
+            "TEST.CUSTOM_LOAD_FILE: is empty, but TEST.CUSTOM_LOAD is True; name a file",
+        ),
+        (
+            ["TEST.CUSTOM_LOAD", True, "TEST.CUSTOM_LOAD_FILE", "a", "TEST.PATCHING_MODEL", True],
+            "TEST.CLIP_ORI_PATH: is empty, but TEST.PATCHING_MODEL is True; name the raw CLIP archive",
+        ),
+        (
+            ["TEST.CHECKPOINT_FILE_PATH", "a", "TEST.PATCHING_MODEL", True],
+            "TEST.PATCHING_MODEL: True mixes CLIP into TEST.CUSTOM_LOAD_FILE, not into TEST.CHECKPOINT_FILE_PATH; "
+            "set TEST.CUSTOM_LOAD True",
+        ),
+        (["TRAIN.CUSTOM_LOAD_FILE", 3], "TRAIN.CUSTOM_LOAD_FILE: expected a path or None, found 3"),
+        (["SOLVER.CLIP_GRAD_VAL", 0], "SOLVER.CLIP_GRAD_VAL: expected a number > 0 or None, found 0"),
+        (
+            ["SOLVER.COSINE_END_LR", 0.1],
+            "SOLVER.COSINE_END_LR: 0.1 must be below SOLVER.BASE_LR, which is 0.1",
+        ),
+        (
+            ["SOLVER.LR_POLICY", "steps_with_relative_lrs"],
+            "SOLVER.STEPS: [] must start at 0 and have one entry for each of SOLVER.LRS []",
+        ),
+        (["MODEL.LOSS_FUNC", "bce"], "MODEL.LOSS_FUNC: unknown value 'bce'; "
+                                     "allowed: 'cross_entropy', 'soft_cross_entropy'"),
+        (["TEST.DATASET", "ssv2"], "TEST.DATASET: unknown value 'ssv2'; allowed: 'kinetics'"),
+    ],
+)  # fmt: skip
+def test_refused(overrides, message):
+    with pytest.raises(ConfigError) as caught:
+        check(*overrides)
+    assert str(caught.value) == message
