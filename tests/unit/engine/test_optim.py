@@ -141,3 +141,19 @@ def test_clip_by_value_wins_over_norm():
 
 def test_no_gradient_at_all():
     assert clip_gradients([nn.Parameter(torch.zeros(1))], max_norm=1.0).item() == 0.0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_step_is_fused_and_never_waits():
+    net = model().cuda()
+    optimizer = make_optimizer(net.named_parameters(), OptimizerConfig(method="adamw", **BASE))
+    assert all(group["fused"] for group in optimizer.param_groups)
+    net(torch.ones(2, 3, device="cuda")).sum().backward()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        norm = clip_gradients(net.parameters(), max_norm=1.0)
+        optimizer.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert norm.is_cuda

@@ -1,0 +1,72 @@
+import pytest
+import torch
+from torch import nn
+
+from slowfast.config.defaults import get_cfg
+from slowfast.engine.build import build_lr_schedule, build_optimizer
+from slowfast.engine.lr_policy import learning_rate
+
+
+def published():
+    """SOLVER keys of the published training script."""
+    cfg = get_cfg()
+    cfg.merge_from_list([
+        "SOLVER.BASE_LR", 3.33e-6, "SOLVER.COSINE_END_LR", 3.33e-8, "SOLVER.WARMUP_START_LR", 3.33e-8,
+        "SOLVER.WARMUP_EPOCHS", 2.0, "SOLVER.COSINE_AFTER_WARMUP", True, "SOLVER.MAX_EPOCH", 22,
+        "SOLVER.OPTIMIZING_METHOD", "adamw", "SOLVER.WEIGHT_DECAY", 0.01, "SOLVER.ZERO_WD_1D_PARAM", True,
+    ])  # fmt: skip
+    return cfg
+
+
+def network():
+    return nn.ModuleDict({"mlp": nn.Linear(2, 3), "head": nn.Linear(3, 2)})
+
+
+def test_published_schedule():
+    schedule = build_lr_schedule(published())
+    assert learning_rate(0, schedule) == pytest.approx(3.33e-8)
+    assert learning_rate(2, schedule) == pytest.approx(3.33e-6)
+    assert learning_rate(12, schedule) == pytest.approx((3.33e-6 + 3.33e-8) / 2)
+    assert learning_rate(22, schedule) == pytest.approx(3.33e-8)
+
+
+def test_step_schedule():
+    cfg = get_cfg()
+    cfg.merge_from_list(["SOLVER.LR_POLICY", "steps_with_relative_lrs", "SOLVER.STEPS", [0, 4], "SOLVER.LRS", [1, 0.1]])
+    assert learning_rate(5, build_lr_schedule(cfg)) == pytest.approx(cfg.SOLVER.BASE_LR / 10)
+
+
+@pytest.mark.parametrize("name", ["adamw", "mt_adamw"])
+def test_published_optimizer(name):
+    cfg = published()
+    cfg.SOLVER.OPTIMIZING_METHOD = name
+    optimizer = build_optimizer(cfg, network().named_parameters())
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert [(g["weight_decay"], g["lr"], g["betas"], g["eps"]) for g in optimizer.param_groups] == [
+        (0.01, 3.33e-6, (0.9, 0.999), 1e-8),
+        (0.0, 3.33e-6, (0.9, 0.999), 1e-8),
+    ]
+
+
+def test_factors_from_the_model_keys():
+    cfg, net = published(), network()
+    cfg.MODEL.MLP_FINETUNE_FACTOR, cfg.MODEL.DEFAULT_FINETUNE_FACTOR = 2.0, 0.0
+    optimizer = build_optimizer(cfg, net.named_parameters())
+    assert [g["names"] for g in optimizer.param_groups] == [["mlp.weight"], ["mlp.bias"]]
+    assert {g["lr_factor"] for g in optimizer.param_groups} == {2.0}
+    assert not net["head"].weight.requires_grad
+
+
+def test_routing_factor_alone_changes_nothing():
+    cfg = published()
+    cfg.MODEL.ROUTING_FINETUNE_FACTOR = 0.0
+    net = nn.ModuleDict({"routing": nn.Linear(2, 2, bias=False)})
+    (group,) = build_optimizer(cfg, net.named_parameters()).param_groups
+    assert group["lr_factor"] == 1.0
+
+
+def test_layer_decay_is_refused():
+    cfg = published()
+    cfg.SOLVER.LAYER_DECAY = 0.5
+    with pytest.raises(ValueError, match=r"SOLVER\.LAYER_DECAY: 0\.5"):
+        build_optimizer(cfg, network().named_parameters())
