@@ -195,6 +195,8 @@ def _opened(path: str | Path, threads: Threads) -> "Iterator[_Video]":
         with av.open(str(path), metadata_errors="ignore") as container:
             if not container.streams.video:
                 raise DecodeError(path, "the file holds no video stream")
+            if container.streams.video[0].codec_context is None:
+                raise DecodeError(path, "no decoder knows the video stream")
             yield _Video(str(path), container, threads)
     except (av.FFmpegError, OSError) as error:
         reason = error.strerror or type(error).__name__
@@ -243,6 +245,8 @@ class _Video:
                     self._held.append(packet)
         except (av.FFmpegError, OSError):
             self._ended_early = True
+        if not any(packet.is_shown for packet in self._table):
+            raise DecodeError(self._path, "the file holds no frame")
 
     def _is_truncated(self, formats: set[str]) -> bool:
         if self._ended_early:
@@ -260,8 +264,6 @@ class _Video:
         if self.truncated:
             # a position in a truncated video is a position in the video that it was
             num_frames = max(num_frames, self._stated_frames(float(rate)))
-        if num_frames == 0:
-            raise DecodeError(self._path, "the file holds no frame")
         pts = None
         if stamps:
             pts = tuple(self._pts) if self._pts is not None else self.emitted_pts()
@@ -344,7 +346,6 @@ class _Video:
         if self._hold:
             yield from self._held[ordinal:]
             return
-        # A seek may land before the key frame, never behind it: what it skips is fed anew from the start of the file.
         start = self._seek(ordinal)
         for number, packet in enumerate(self._demux(), start=start):
             if number >= len(self._table):
