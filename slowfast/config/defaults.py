@@ -234,9 +234,8 @@ _C.MODEL.ENSEMBLE_PRED = False
 _C.MODEL.ENSEMBLE_RAWMODEL_RATIO = 0.0
 # Recompute activations in the backward pass to save memory. PySlowFast.
 _C.MODEL.USE_CHECKPOINT = False
-# Two options of DistributedDataParallel: a graph that never changes; gradients reduced in float16. PySlowFast.
+# DistributedDataParallel may assume that the graph of a step never changes. PySlowFast.
 _C.MODEL.STATIC_GRAPH = False
-_C.MODEL.FP16_ALLREDUCE = False
 # Learned context vectors in place of templates, and their number. Open-VCLIP.
 _C.MODEL.TEXT_PROMPT = False
 _C.MODEL.PROMPT_NUM = 1

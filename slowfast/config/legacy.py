@@ -64,6 +64,7 @@ REMOVED: dict[str, Removed] = {
     "MODEL.CONTEXT_LENGTH": Removed(value=77, reason="is the length that CLIP was trained with; no other length works"),
     "MODEL.FROZEN_BN": Removed(value=False, reason="freezes batch normalisation, which CLIP does not have"),
     "MODEL.DETACH_FINAL_FC": Removed(value=False, reason="detaches a linear head, which CLIP does not have"),
+    "MODEL.FP16_ALLREDUCE": Removed(value=False, reason="rounds gradients to float16 between GPUs, unscaled"),
     "MODEL.ACT_CHECKPOINT": Removed(value=False, reason="is MViT's switch; for CLIP it is called MODEL.USE_CHECKPOINT"),
     "SOLVER.LARS_ON": Removed(value=False, reason="wraps the optimiser in LARS, which no CLIP recipe does"),
     "CONTRASTIVE.DELTA_CLIPS_MIN": Removed(value=float("-inf"), reason="spaces the clips of contrastive learning"),
