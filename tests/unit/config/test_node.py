@@ -1,5 +1,7 @@
 """Merging YAML files and overrides into a tree, and every way in which it can fail."""
 
+import pickle
+
 import pytest
 import yaml
 
@@ -196,3 +198,11 @@ def test_a_frozen_tree_is_not_merged_into(cfg):
 def test_leaves_and_plain_dictionaries_hold_every_value(cfg):
     assert cfg.leaves()["TENSORBOARD.MODEL_VIS.GRAD_CAM.ENABLE"] is True
     assert yaml.safe_load(yaml.safe_dump(cfg.to_dict()))["SOLVER"]["MAX_EPOCH"] == 300
+
+
+def test_a_frozen_tree_travels_to_another_process(cfg):
+    cfg.freeze()
+    again = pickle.loads(pickle.dumps(cfg))
+    assert again == cfg
+    assert again.is_frozen()
+    assert again.TRAIN.is_frozen()
