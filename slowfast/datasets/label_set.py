@@ -45,7 +45,8 @@ class LabelSet:
         names = []
         for index in range(len(mapping)):
             if str(index) not in mapping:
-                unexpected = next(key for key in mapping if not (key.isdecimal() and int(key) < len(mapping)))
+                expected = {str(number) for number in range(len(mapping))}
+                unexpected = next(key for key in mapping if key not in expected)
                 raise ValueError(
                     f'{path}: key "{index}" is missing; {len(mapping)} classes need the keys "0" to '
                     f'"{len(mapping) - 1}", found {unexpected!r} instead'
@@ -69,11 +70,8 @@ def _read_mapping(path: Path) -> dict[str, object]:
     except _RepeatedKeyError as error:
         raise ValueError(f'{path}: key "{error}" occurs twice') from error
     if not isinstance(mapping, dict) or not mapping:
-        raise ValueError(
-            f'{path}: expected a JSON object {{"0": "name", ...}}, found {type(mapping).__name__} of no class'
-            if isinstance(mapping, dict)
-            else f'{path}: expected a JSON object {{"0": "name", ...}}, found {type(mapping).__name__}'
-        )
+        found = "an empty object" if isinstance(mapping, dict) else type(mapping).__name__
+        raise ValueError(f'{path}: expected a JSON object {{"0": "name", ...}}, found {found}')
     return mapping
 
 

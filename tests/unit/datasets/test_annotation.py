@@ -1,0 +1,78 @@
+import re
+
+import pytest
+
+from slowfast.datasets.annotation import read_annotations
+
+
+def write(tmp_path, text):
+    path = tmp_path / "train.csv"
+    path.write_text(text)
+    return path
+
+
+def pairs(records):
+    return [(record.path, record.label) for record in records]
+
+
+@pytest.mark.parametrize(
+    ("text", "separator"),
+    [
+        ("a.mp4,1\nb/c.avi,0\n", ","),
+        ("a.mp4 1\nb/c.avi 0", " "),
+        ("a.mp4,17,1\nb/c.avi,,0\n", ","),
+        ("\r\na.mp4,1\r\n\r\nb/c.avi,0\r\n", ","),
+        ("\ufeffa.mp4,1\nb/c.avi, 0\n", ","),
+        ("a.mp4\t1\nb/c.avi\t0\n", "\t"),
+    ],
+)
+def test_rows(tmp_path, text, separator):
+    records = read_annotations(write(tmp_path, text), prefix="/data", separator=separator, num_classes=2)
+    assert pairs(records) == [("/data/a.mp4", 1), ("/data/b/c.avi", 0)]
+
+
+def test_one_field_is_an_unlabelled_path(tmp_path):
+    records = read_annotations(write(tmp_path, "a.mp4\nmy clip.mp4\n"), separator=",")
+    assert pairs(records) == [("a.mp4", 0), ("my clip.mp4", 0)]
+
+
+def test_absolute_path_keeps_clear_of_the_prefix(tmp_path):
+    assert pairs(read_annotations(write(tmp_path, "/x/a.mp4,0\n"), prefix="/data", separator=",")) == [("/x/a.mp4", 0)]
+
+
+def test_line_numbers_count_blank_lines(tmp_path):
+    records = read_annotations(write(tmp_path, "a.mp4,0\n\nb.mp4,0\n"), separator=",")
+    assert [record.line for record in records] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "separator", "message"),
+    [
+        ("a.mp4,0\nb.mp4,2\n", ",", "train.csv:2: label 2 is outside the label set, allowed: 0 to 1"),
+        ("a.mp4,-1\n", ",", "train.csv:1: label -1 is outside the label set, allowed: 0 to 1"),
+        ("a.mp4,x\n", ",", "train.csv:1: expected an integer label, found 'x'"),
+        ("a.mp4,\n", ",", "train.csv:1: expected an integer label, found ''"),
+        ("a.mp4,1.5\n", ",", "train.csv:1: expected an integer label, found '1.5'"),
+        (",1\n", ",", "train.csv:1: the path is empty"),
+        ("a,b,c.mp4,1\n", ",", "train.csv:1: expected path,label, found 4 fields; does a path contain "),
+        ("a.mp4,1\n", " ", "' ' does not occur in 'a.mp4,1'; the line looks separated by ','"),
+        ("a.mp4 1\n", ",", "',' does not occur in 'a.mp4 1'; the line looks separated by ' '"),
+        ("\n\n", ",", "train.csv: the annotation file holds no video"),
+        ("a.mp4,1\n", "", "DATA.PATH_LABEL_SEPARATOR: must not be empty"),
+    ],
+)
+def test_bad_rows_are_named(tmp_path, text, separator, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        read_annotations(write(tmp_path, text), separator=separator, num_classes=2)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(ValueError, match=r"none\.csv: cannot read the annotation file \(No such file or directory\)"):
+        read_annotations(tmp_path / "none.csv", separator=",")
+
+
+def test_binary_file(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"a\.csv: the annotation file is not UTF-8 text"):
+        read_annotations(tmp_path / "a.csv", separator=",")

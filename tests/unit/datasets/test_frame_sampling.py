@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+
+from slowfast.datasets.frame_sampling import (
+    ClipPosition,
+    Stride,
+    dense_indices,
+    pyslowfast_indices,
+    pyslowfast_whole_indices,
+    pyslowfast_window,
+)
+
+STRIDE = Stride(num_frames=8, sampling_rate=16, target_fps=30)
+FIRST = ClipPosition(view=0, views=3)
+
+
+class TestDense:
+    def test_spans_the_whole_window(self):
+        assert dense_indices(300, 30, stride=STRIDE, position=FIRST) == [0, 16, 32, 48, 64, 80, 96, 112]
+
+    def test_last_view_ends_with_the_video(self):
+        last = dense_indices(300, 30, stride=STRIDE, position=ClipPosition(view=2, views=3))
+        assert last == [187, 203, 219, 235, 251, 267, 283, 299]
+
+    def test_single_view_is_the_centre(self):
+        indices = dense_indices(300, 30, stride=STRIDE, position=ClipPosition())
+        assert indices == dense_indices(300, 30, stride=STRIDE, position=ClipPosition(fraction=0.5))
+        assert indices[0] + indices[-1] == pytest.approx(299, abs=1)
+
+    def test_frame_rate_stretches_the_window(self):
+        assert dense_indices(300, 60, stride=STRIDE, position=FIRST)[-1] == 224
+        assert dense_indices(300, 15, stride=STRIDE, position=FIRST)[-1] == 56
+
+    def test_short_video_is_spread_not_clamped(self):
+        for views, view in ((1, 0), (3, 0), (3, 2)):
+            position = ClipPosition(view=view, views=views)
+            assert dense_indices(15, 30, stride=STRIDE, position=position) == [0, 2, 4, 6, 8, 10, 12, 14]
+
+    def test_fewer_frames_than_the_clip(self):
+        assert dense_indices(1, 30, stride=STRIDE, position=FIRST) == [0] * 8
+        indices = dense_indices(3, 30, stride=STRIDE, position=FIRST)
+        assert indices == sorted(indices)
+        assert set(indices) == {0, 1, 2}
+
+    def test_always_inside_and_unique_where_possible(self):
+        rng = np.random.default_rng(0)
+        for _ in range(500):
+            total, fps = int(rng.integers(1, 400)), float(rng.uniform(5, 120))
+            stride = Stride(
+                num_frames=int(rng.integers(1, 33)), sampling_rate=int(rng.integers(1, 65)), target_fps=30.0
+            )
+            indices = dense_indices(total, fps, stride=stride, position=ClipPosition(fraction=float(rng.random())))
+            assert len(indices) == stride.num_frames
+            assert indices == sorted(indices)
+            assert indices[0] >= 0
+            assert indices[-1] < total
+            distance = min(stride.sampling_rate / 30 * fps, (total - 1) / max(1, stride.num_frames - 1))
+            if distance >= 1:
+                assert len(set(indices)) == len(indices)
+
+
+class TestPySlowFast:
+    def indices(self, total, *, fps=30.0, position=FIRST, tick=512):
+        window = pyslowfast_window(total, fps, stride=STRIDE, position=position)
+        pts = [number * tick for number in range(total)]
+        return pyslowfast_indices(pts, window, total=total, duration=total * tick, fps=fps, stride=STRIDE)
+
+    @pytest.mark.parametrize(
+        ("total", "expected"),
+        [
+            (300, [0, 18, 36, 54, 72, 90, 108, 112]),
+            (60, [0, 18, 36, 54, 59, 59, 59, 59]),
+            (12, [0] + [11] * 7),
+        ],
+    )
+    def test_clamps_its_last_frames(self, total, expected):
+        assert self.indices(total) == expected
+
+    def test_view_starts_at_its_share_of_the_slack(self):
+        assert self.indices(300, position=ClipPosition(view=2, views=3))[0] == 126
+        window = pyslowfast_window(300, 30.0, stride=STRIDE, position=ClipPosition(view=2, views=3))
+        assert window == (188 * 2 / 3, 188 * 2 / 3 + 111)
+
+    def test_stamps_out_of_order_end_at_the_first_beyond_and_are_sorted(self):
+        stride = Stride(num_frames=4, sampling_rate=1, target_fps=30)
+        kept = [0, 2, 1, 5, 3, 4]  # 3 and 4 follow the first stamp beyond the window
+        assert pyslowfast_indices(kept, (0.0, 2.0), total=6, duration=6, fps=30, stride=stride) == [0, 2, 1, 3]
+
+    def test_of_equal_stamps_the_last_counts(self):
+        stride = Stride(num_frames=2, sampling_rate=1, target_fps=30)
+        assert pyslowfast_indices([0, 0, 1, 2], (0.0, 1.0), total=4, duration=4, fps=30, stride=stride) == [1, 2]
+
+    def test_nothing_in_the_window(self):
+        assert pyslowfast_indices([0, 1], (5.0, 9.0), total=2, duration=2, fps=30, stride=STRIDE) == []
+
+    def test_unknown_duration(self):
+        offset, window = pyslowfast_whole_indices(
+            200, 25.0, stride=STRIDE, position=ClipPosition(view=1, views=3), offsets=True
+        )
+        assert offset == [46, 61, 76, 91, 106, 121, 136, 151]
+        assert window[0] == 46.0
+        plain, window = pyslowfast_whole_indices(
+            200, 25.0, stride=STRIDE, position=ClipPosition(view=1, views=3), offsets=False
+        )
+        assert window[0] == pytest.approx((200 - 16 * 8 / 30 * 25) / 3)
+        assert plain[0] == 31

@@ -1,0 +1,53 @@
+import pytest
+
+from slowfast.datasets.sampler import EvalSampler, TrainBatchSampler
+
+
+def flat(batches):
+    return [key for batch in batches for key in batch]
+
+
+def epoch_of(sampler, epoch):
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_ranks_together_see_the_global_batches(world_size):
+    whole = epoch_of(TrainBatchSampler(40, batch_size=2 * world_size, seed=5), 3)
+    parts = [
+        epoch_of(TrainBatchSampler(40, batch_size=2, rank=rank, world_size=world_size, seed=5), 3)
+        for rank in range(world_size)
+    ]
+    assert [flat(part[step] for part in parts) for step in range(len(whole))] == whole
+
+
+def test_epoch_is_a_permutation_that_depends_on_seed_and_epoch():
+    sampler = TrainBatchSampler(12, batch_size=4, seed=1)
+    keys = flat(epoch_of(sampler, 2))
+    assert {epoch for epoch, _ in keys} == {2}
+    assert sorted(index for _, index in keys) == list(range(12))
+    assert [i for _, i in flat(epoch_of(sampler, 3))] != [i for _, i in keys]
+    assert flat(epoch_of(TrainBatchSampler(12, batch_size=4, seed=1), 2)) == keys
+    assert flat(epoch_of(TrainBatchSampler(12, batch_size=4, seed=2), 2)) != keys
+
+
+def test_incomplete_batch():
+    assert [len(batch) for batch in TrainBatchSampler(10, batch_size=4)] == [4, 4]
+    assert len(TrainBatchSampler(10, batch_size=4)) == 2
+    kept = TrainBatchSampler(10, batch_size=4, drop_last=False, shuffle=False)
+    assert [len(batch) for batch in kept] == [4, 4, 2]
+    assert len(kept) == 3
+    assert next(iter(kept)) == [(0, 0), (0, 1), (0, 2), (0, 3)]
+
+
+def test_too_few_videos():
+    message = "TRAIN.BATCH_SIZE: 8 videos per step over all processes, but the split holds only 7"
+    with pytest.raises(ValueError, match=message):
+        TrainBatchSampler(7, batch_size=4, world_size=2)
+
+
+def test_eval_ranks_share_without_padding():
+    parts = [list(EvalSampler(7, rank, 3)) for rank in range(3)]
+    assert parts == [[0, 3, 6], [1, 4], [2, 5]]
+    assert [len(EvalSampler(7, rank, 3)) for rank in range(3)] == [3, 2, 2]
