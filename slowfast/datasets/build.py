@@ -1,5 +1,6 @@
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import DataLoader
@@ -8,7 +9,7 @@ from slowfast.datasets.annotation import VideoRecord, read_annotations
 from slowfast.datasets.decode import DECODERS
 from slowfast.datasets.sampler import EvalSampler, TrainBatchSampler
 from slowfast.datasets.transforms import SpatialSettings
-from slowfast.datasets.types import Split, VideoBatch, collate
+from slowfast.datasets.types import Mode, Split, VideoBatch, collate
 from slowfast.datasets.video_dataset import SamplingSettings, VideoDataset
 from slowfast.utils.registry import resolve
 from slowfast.utils.seed import derive_seed
@@ -19,8 +20,13 @@ if TYPE_CHECKING:
 # A worker that hangs in a broken file ends the run with a message instead of holding the machine.
 _WORKER_TIMEOUT_SECONDS = 900
 
+# Rows of an annotation file whose videos are looked for at the start.
+_NUM_PROBED = 32
 
-def build_split_loader(split: Split, *, cfg: "CfgNode", rank: int = 0, world_size: int = 1) -> "DataLoader[VideoBatch]":
+
+def build_split_loader(
+    split: Split, *, cfg: "CfgNode", rank: int = 0, world_size: int = 1, local_world_size: int = 1
+) -> "DataLoader[VideoBatch]":
     """Build the loader of one split.
 
     Batch sizes of the configuration are videos (train, val) or clips (test) per machine. A test batch holds whole
@@ -32,13 +38,48 @@ def build_split_loader(split: Split, *, cfg: "CfgNode", rank: int = 0, world_siz
         cfg: the run's configuration.
         rank: this process.
         world_size: number of processes.
+        local_world_size: processes on this machine, which share its batch size.
 
     Raises:
         ValueError: one line naming the key, or the file and its line.
     """
     dataset = build_dataset(split, cfg=cfg)
+    options = _loader_options(cfg, rank=rank)
+    per_rank = max(1, (cfg.TEST if split.mode == "test" else cfg.TRAIN).BATCH_SIZE // local_world_size)
+    if split.mode == "train":
+        batches = TrainBatchSampler(
+            len(dataset), batch_size=per_rank, rank=rank, world_size=world_size, seed=cfg.RNG_SEED
+        )
+        return DataLoader(dataset, batch_sampler=batches, **options)
+    videos = max(1, per_rank // (split.views * split.crops)) if split.mode == "test" else per_rank
+    return DataLoader(dataset, batch_size=videos, sampler=EvalSampler(len(dataset), rank, world_size), **options)
+
+
+def build_video_loader(
+    videos: Sequence[Path], *, cfg: "CfgNode", rank: int = 0, world_size: int = 1
+) -> "DataLoader[VideoBatch]":
+    """Build the loader of loose video files: the views and crops of a test, one video at a time, all labels 0.
+
+    Args:
+        videos: the files; the position is the video id.
+        cfg: the run's configuration.
+        rank: this process.
+        world_size: number of processes.
+    """
+    dataset = _dataset(
+        [VideoRecord(str(path), 0) for path in videos],
+        mode="test",
+        views=max(1, cfg.TEST.NUM_ENSEMBLE_VIEWS),
+        crops=cfg.TEST.NUM_SPATIAL_CROPS,
+        cfg=cfg,
+    )
+    sampler = EvalSampler(len(dataset), rank, world_size)
+    return DataLoader(dataset, batch_size=1, sampler=sampler, **_loader_options(cfg, rank=rank))
+
+
+def _loader_options(cfg: "CfgNode", *, rank: int) -> dict[str, Any]:
     num_workers = cfg.DATA_LOADER.NUM_WORKERS
-    options = {
+    return {
         "collate_fn": collate,
         "num_workers": num_workers,
         "persistent_workers": num_workers > 0,
@@ -47,14 +88,6 @@ def build_split_loader(split: Split, *, cfg: "CfgNode", rank: int = 0, world_siz
         # a generator of its own: making an iterator must not draw from the global one
         "generator": torch.Generator().manual_seed(derive_seed("workers", cfg.RNG_SEED, rank)),
     }
-    per_rank = max(1, (cfg.TEST if split.mode == "test" else cfg.TRAIN).BATCH_SIZE // max(1, cfg.NUM_GPUS))
-    if split.mode == "train":
-        batches = TrainBatchSampler(
-            len(dataset), batch_size=per_rank, rank=rank, world_size=world_size, seed=cfg.RNG_SEED
-        )
-        return DataLoader(dataset, batch_sampler=batches, **options)
-    videos = max(1, per_rank // (split.views * split.crops)) if split.mode == "test" else per_rank
-    return DataLoader(dataset, batch_size=videos, sampler=EvalSampler(len(dataset), rank, world_size), **options)
 
 
 def build_dataset(split: Split, *, cfg: "CfgNode") -> VideoDataset:
@@ -70,7 +103,12 @@ def build_dataset(split: Split, *, cfg: "CfgNode") -> VideoDataset:
         separator=data.PATH_LABEL_SEPARATOR,
         num_classes=len(split.label_set),
     )
-    _refuse_missing_video(split.csv, records[0], data.PATH_PREFIX)
+    _refuse_missing_videos(split.csv, records, data.PATH_PREFIX)
+    return _dataset(records, mode=split.mode, views=split.views, crops=split.crops, cfg=cfg)
+
+
+def _dataset(records: Sequence[VideoRecord], *, mode: Mode, views: int, crops: int, cfg: "CfgNode") -> VideoDataset:
+    data = cfg.DATA
     sampling = SamplingSettings(
         num_frames=data.NUM_FRAMES,
         sampling_rate=data.SAMPLING_RATE,
@@ -93,18 +131,23 @@ def build_dataset(split: Split, *, cfg: "CfgNode") -> VideoDataset:
     )
     return VideoDataset(
         records,
-        mode=split.mode,
+        mode=mode,
         sampling=sampling,
         spatial=spatial,
-        views=split.views,
-        crops=split.crops,
+        views=views,
+        crops=crops,
         crops_per_clip=cfg.AUG.NUM_SAMPLE,
         seed=cfg.RNG_SEED,
         decode=resolve(DECODERS, data.DECODING_BACKEND, key="DATA.DECODING_BACKEND"),
     )
 
 
-def _refuse_missing_video(csv: Path, record: VideoRecord, prefix: str) -> None:
-    """A wrong prefix makes every video missing; say so before the run starts."""
-    if not Path(record.path).is_file():
+def _refuse_missing_videos(csv: Path, records: Sequence[VideoRecord], prefix: str) -> None:
+    """A wrong prefix makes every video missing; say so before the run starts.
+
+    Only a sample is looked at, and one file that exists is enough: single missing videos are the loop's to report.
+    """
+    sample = records[:: max(1, len(records) // _NUM_PROBED)]
+    if not any(Path(record.path).is_file() for record in sample):
+        record = records[0]
         raise ValueError(f"{csv}:{record.line}: no such video {record.path} (DATA.PATH_PREFIX is {prefix!r})")

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from slowfast.config.node import CfgNode
+from slowfast.engine.checkpoint import last_checkpoint, load_model_state, patch_state, read_checkpoint
 from slowfast.engine.lr_policy import LrSchedule
 from slowfast.engine.optim import DEFAULT_KEYWORD, OptimizerConfig, make_optimizer
+from slowfast.engine.precision import choose_precision
+from slowfast.engine.step import PlainStep, Step, StepConfig
+from slowfast.methods.base import Method
+from slowfast.models.clip.weights import load_clip_state_dict
+from slowfast.utils.logging import get_logger
+
+logger = get_logger(__name__)
 
 # `mt_adamw` named the multi-tensor AdamW before it became AdamW's default; old YAMLs keep loading.
 _OPTIMIZER_ALIASES = {"mt_adamw": "adamw"}
@@ -77,3 +86,77 @@ def _learning_rate_factors(cfg: CfgNode) -> dict[str, float] | None:
     if all(factor == 1.0 for factor in factors.values()):
         return None
     return {**factors, "routing": model.ROUTING_FINETUNE_FACTOR}
+
+
+def build_step(
+    cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer, *, device: torch.device
+) -> tuple[Step, torch.amp.GradScaler]:
+    """Build the object that moves the parameters by one batch.
+
+    Args:
+        cfg: the resolved configuration.
+        model: the method, or its DistributedDataParallel wrapper.
+        optimizer: over the method's parameters.
+        device: where the method lies.
+
+    Returns:
+        The step, and its gradient scaler, whose state belongs into checkpoints.
+    """
+    precision = choose_precision(device, mixed=cfg.TRAIN.MIXED_PRECISION, amp_dtype=cfg.TRAIN.AMP_DTYPE)
+    scaler = precision.make_scaler()
+    config = StepConfig(
+        accumulation_steps=cfg.TRAIN.ACCUMULATION_STEPS,
+        max_grad_norm=cfg.SOLVER.CLIP_GRAD_L2NORM,
+        max_grad_value=cfg.SOLVER.CLIP_GRAD_VAL,
+    )
+    logger.info("Computing in %s on %s", precision.dtype or torch.float32, device)
+    return PlainStep(model, optimizer=optimizer, scaler=scaler, precision=precision, config=config), scaler
+
+
+def load_test_weights(cfg: CfgNode, method: Method) -> Path | None:
+    """Load the weights that a test scores into a method.
+
+    The order is the published one: TEST.CUSTOM_LOAD_FILE if TEST.CUSTOM_LOAD, mixed with raw CLIP if
+    TEST.PATCHING_MODEL; else TEST.CHECKPOINT_FILE_PATH, the last checkpoint of OUTPUT_DIR, TRAIN.CHECKPOINT_FILE_PATH,
+    and CLIP as it was built.
+
+    Returns:
+        The file, or None for CLIP as it was built.
+
+    Raises:
+        ValueError: if the file is not usable.
+    """
+    test, source = cfg.TEST, None
+    if test.CUSTOM_LOAD:
+        source = test.CUSTOM_LOAD_FILE
+    else:
+        last = last_checkpoint(cfg.OUTPUT_DIR, task=cfg.TASK)
+        source = test.CHECKPOINT_FILE_PATH or last or cfg.TRAIN.CHECKPOINT_FILE_PATH
+    if not source:
+        logger.info("Testing CLIP as it was built: no checkpoint is named, and OUTPUT_DIR holds none")
+        return None
+    state = read_checkpoint(source, clear_name_patterns=cfg.TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN).model_state
+    if test.CUSTOM_LOAD and test.PATCHING_MODEL:
+        clip = load_clip_state_dict(test.CLIP_ORI_PATH)
+        state = patch_state(clip, state, ratio=test.PATCHING_RATIO)
+        logger.info("Mixed raw CLIP into the weights, ratio %s", test.PATCHING_RATIO)
+    load_into(method, state, source=source)
+    return Path(source)
+
+
+def load_into(method: Method, state: dict[str, Tensor], *, source: str | Path) -> None:
+    """Load weights into a method; only what the method declares optional or transient may differ.
+
+    Raises:
+        ValueError: if the weights do not fit.
+    """
+    report = load_model_state(
+        method,
+        state,
+        source=source,
+        allow_missing=(*method.optional_prefixes, *method.transient_prefixes),
+        allow_unexpected=(*method.optional_prefixes, *method.transient_prefixes),
+    )
+    logger.info(
+        "Loaded %s; missing: %s; unused: %d entries", source, list(report.missing) or "nothing", len(report.unused)
+    )

@@ -10,30 +10,13 @@ import os
 import statistics
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 _GIB = 1024**3
-
-
-def topk_correct(logits: Tensor, labels: Tensor, ks: Sequence[int] = (1, 5)) -> Tensor:
-    """Count the samples whose label is among the k best classes.
-
-    Args:
-        logits: scores, (B, K).
-        labels: class indices, (B,).
-        ks: numbers of classes; one above K counts as K.
-
-    Returns: counts, (len(ks),), on the logits' device; nothing waits for it.
-    """
-    num_classes = logits.shape[1]
-    best = logits.topk(min(max(ks), num_classes), dim=1).indices  # (B, k)
-    hits = best.eq(labels[:, None])
-    return torch.stack([hits[:, : min(k, num_classes)].sum() for k in ks])
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,9 +70,9 @@ def assemble(config: StddConfig, block_options: Mapping[str, Any], label_set: La
     )
     method.set_label_set(label_set, text_bank(clip, label_set, feature_file=config.text_feature_file))
     if config.compile:
-        clip.visual.compile(fullgraph=True, dynamic=False)
-        if teacher is not None:
-            teacher.visual.compile(fullgraph=True, dynamic=False)
+        for tower in (clip.visual, *([teacher.visual] if teacher is not None else [])):
+            # Compiled code draws its masks from the same stream as eager code, so that the switch changes no number.
+            tower.compile(fullgraph=True, dynamic=False, options={"fallback_random": True})
     return method
 
 

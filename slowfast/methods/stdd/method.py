@@ -37,6 +37,7 @@ class STDD(Method):
     """
 
     transient_prefixes: ClassVar[tuple[str, ...]] = ("raw_model.",)
+    optional_prefixes: ClassVar[tuple[str, ...]] = ("projector_v.",)
     text_features: Tensor
 
     def __init__(

@@ -105,6 +105,11 @@ def _is_torchscript(path: Path) -> bool:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
+def cached_archive(published: PublishedClip, *, cache_dir: str | Path | None = None) -> Path:
+    """Where a published archive lies once it is downloaded; None stands for the default cache."""
+    return Path(cache_dir or DEFAULT_CACHE).expanduser() / Path(published.url).name
+
+
 def download(published: PublishedClip, *, cache_dir: str | Path | None = None) -> Path:
     """Fetch a published archive into the cache unless it is there already; its hash is checked either way.
 
@@ -114,8 +119,7 @@ def download(published: PublishedClip, *, cache_dir: str | Path | None = None) -
     Raises:
         ValueError: if there is no network or the content has the wrong hash; nothing is left under the final name.
     """
-    folder = Path(cache_dir or DEFAULT_CACHE).expanduser()
-    target = folder / Path(published.url).name
+    target = cached_archive(published, cache_dir=cache_dir)
     if target.is_file():
         found = sha256_file(target)
         if found != published.sha256:
@@ -123,7 +127,7 @@ def download(published: PublishedClip, *, cache_dir: str | Path | None = None) -
                 f"{target}: sha256 is {found}, expected {published.sha256}; delete the file to fetch it anew"
             )
         return target
-    folder.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(target.suffix + ".part")
     logger.info("Downloading %s to %s", published.url, target)
     digest = hashlib.sha256()

@@ -1,0 +1,135 @@
+"""Start the processes of a run: by spawn, under torchrun, or none but this one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from slowfast.utils.logging import get_logger
+
+logger = get_logger(__name__)
+
+_TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProcessContext:
+    """This process among those of the run."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    local_world_size: int = 1
+    """Processes on this machine; they share the batch sizes of the configuration."""
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LaunchPlan:
+    """How many processes to start, where, and how they meet.
+
+    Raises:
+        ValueError: if the machine lacks the devices.
+    """
+
+    num_gpus: int
+    """NUM_GPUS: processes on this machine; 0 means one process on the CPU."""
+    num_shards: int = 1
+    """NUM_SHARDS: machines."""
+    shard_id: int = 0
+    backend: str = "nccl"
+    """DIST_BACKEND: "nccl" for GPUs; "gloo" also runs several processes on a CPU."""
+    init_method: str = "tcp://localhost:9998"
+
+    def __post_init__(self) -> None:
+        found = torch.cuda.device_count()
+        if self.num_gpus > max(found, 1) and not (found == 0 and self.backend == "gloo"):
+            raise ValueError(
+                f"NUM_GPUS: is {self.num_gpus}, but this machine has {found} CUDA devices; allowed: 0 to {found}, "
+                "or any number with DIST_BACKEND gloo on a machine without CUDA"
+            )
+
+    @property
+    def local_world_size(self) -> int:
+        """Processes on this machine."""
+        return max(1, self.num_gpus)
+
+
+def is_first_process(*, shard_id: int) -> bool:
+    """Whether this is the process that speaks for the whole run before the others have started.
+
+    Args:
+        shard_id: SHARD_ID, which counts where torchrun does not say more.
+    """
+    return int(os.environ.get("RANK", shard_id)) == 0
+
+
+def launch(plan: LaunchPlan, function: Callable[..., Any], *args: Any) -> None:  # noqa: ANN401 - passed through
+    """Run ``function(context, *args)`` in every process of the run and wait for the end.
+
+    Args:
+        plan: processes to start; under torchrun its variables decide instead.
+        function: importable by name, since processes may be spawned.
+        *args: picklable arguments.
+    """
+    if all(name in os.environ for name in _TORCHRUN_VARIABLES):
+        rank, world_size, local_rank, local_world_size = (int(os.environ[name]) for name in _TORCHRUN_VARIABLES)
+        context = ProcessContext(
+            rank=rank,
+            world_size=world_size,
+            local_rank=local_rank,
+            local_world_size=local_world_size,
+            device=_device(plan.num_gpus, local_rank),
+        )
+        _run(context, plan.backend, "env://", function, args)
+    elif plan.local_world_size * plan.num_shards == 1:
+        function(ProcessContext(device=_device(plan.num_gpus, 0)), *args)
+    else:
+        mp.spawn(_spawned, args=(plan, function, args), nprocs=plan.local_world_size, join=True)
+
+
+def _spawned(local_rank: int, plan: LaunchPlan, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    context = ProcessContext(
+        rank=plan.shard_id * plan.local_world_size + local_rank,
+        world_size=plan.num_shards * plan.local_world_size,
+        local_rank=local_rank,
+        local_world_size=plan.local_world_size,
+        device=_device(plan.num_gpus, local_rank),
+    )
+    # Processes of one machine share its cores.
+    torch.set_num_threads(max(1, torch.get_num_threads() // plan.local_world_size))
+    _run(context, plan.backend, plan.init_method, function, args)
+
+
+def _run(
+    context: ProcessContext, backend: str, init_method: str, function: Callable[..., Any], args: tuple[Any, ...]
+) -> None:
+    if context.world_size > 1:
+        dist.init_process_group(
+            backend if context.device.type == "cuda" else "gloo",
+            init_method=init_method,
+            rank=context.rank,
+            world_size=context.world_size,
+        )
+    try:
+        function(context, *args)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _device(num_gpus: int, local_rank: int) -> torch.device:
+    """The GPU of a process; the CPU where NUM_GPUS is 0 or the machine has none."""
+    if num_gpus == 0:
+        return torch.device("cpu")
+    if torch.cuda.device_count() == 0:
+        logger.warning("NUM_GPUS is %d, but this machine has no CUDA device: running on the CPU", num_gpus)
+        return torch.device("cpu")
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)

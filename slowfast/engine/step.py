@@ -1,0 +1,157 @@
+"""One optimiser step: forward, backward, clip, update. Variants of training are variants of this object."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from slowfast.datasets.types import VideoBatch
+from slowfast.engine.optim import clip_gradients
+from slowfast.engine.precision import Precision
+from slowfast.methods.base import MethodOutput
+from slowfast.protocols.metrics import topk_correct
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepConfig:
+    """Numbers of a step.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    accumulation_steps: int = 1
+    """Forward-backward passes that a batch is split into; changes memory, not the result."""
+    max_grad_norm: float | None = None
+    """L2 norm that gradients are clipped to."""
+    max_grad_value: float | None = None
+    """Absolute value that gradients are clipped to; takes precedence over the norm."""
+
+    def __post_init__(self) -> None:
+        if self.accumulation_steps < 1:
+            raise ValueError(f"TRAIN.ACCUMULATION_STEPS: {self.accumulation_steps}; it must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepResult:
+    """What a step reports; scalars stay on the device, so that the step does not wait for it."""
+
+    loss: Tensor
+    grad_norm: Tensor
+    """L2 norm before clipping."""
+    top1_err: Tensor
+    """Percent of this process's batch."""
+    top5_err: Tensor
+    terms: dict[str, Tensor]
+    """Terms of the loss and further figures of the method, by name."""
+
+
+class Step(ABC):
+    """Moves the parameters by one batch."""
+
+    @abstractmethod
+    def __call__(self, batch: VideoBatch) -> StepResult:
+        """Learn from a batch that lies on the device of the model."""
+
+
+class PlainStep(Step):
+    """Gradient of the sum of the method's losses, clipped, then the optimiser's update.
+
+    Args:
+        model: the method, or its DistributedDataParallel wrapper.
+        optimizer: over the method's trainable parameters.
+        scaler: gradient scaler; inactive outside fp16.
+        precision: dtype of the forward.
+        config: numbers of the step.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        precision: Precision,
+        config: StepConfig,
+    ) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.scaler = scaler
+        self.precision = precision
+        self.config = config
+        self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def __call__(self, batch: VideoBatch) -> StepResult:
+        """Learn from a batch of frames (B, 3, T, H, W)."""
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = split_batch(batch, self.config.accumulation_steps)
+        outputs = []
+        for number, part in enumerate(parts):
+            last = number == len(parts) - 1
+            with contextlib.nullcontext() if last else self._without_gradient_exchange():
+                outputs.append(self._backward(part, share=len(part) / len(batch)))
+        self.scaler.unscale_(self.optimizer)
+        grad_norm = clip_gradients(
+            self.parameters, max_norm=self.config.max_grad_norm, max_value=self.config.max_grad_value
+        )
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return _summarise(outputs, parts, batch, grad_norm)
+
+    def _backward(self, part: VideoBatch, *, share: float) -> MethodOutput:
+        with self.precision.autocast():
+            output: MethodOutput = self.model(part)
+            loss = torch.stack(list(output.losses.values())).sum() * share
+        self.scaler.scale(loss).backward()
+        return MethodOutput(
+            output.logits.detach(), {name: value.detach() for name, value in output.losses.items()}, output.log
+        )
+
+    def _without_gradient_exchange(self) -> contextlib.AbstractContextManager[None]:
+        """Ranks exchange gradients once per step, with the last part."""
+        if isinstance(self.model, nn.parallel.DistributedDataParallel):
+            return self.model.no_sync()
+        return contextlib.nullcontext()
+
+
+def split_batch(batch: VideoBatch, parts: int) -> list[VideoBatch]:
+    """Cut a batch into at most ``parts`` batches of nearly equal size; B is kept overall."""
+    pieces = zip(
+        *(
+            getattr(batch, name).tensor_split(min(parts, len(batch)))
+            for name in ("frames", "label", "video_id", "view")
+        ),
+        strict=True,
+    )
+    return [
+        replace(batch, frames=frames, label=label, video_id=video_id, view=view, bad=())
+        for frames, label, video_id, view in pieces
+    ]
+
+
+def error_percent(logits: Tensor, label: Tensor, *, k: int) -> Tensor:
+    """Percent of samples whose label is not among the k best of K classes, (B, K) and (B,) -> scalar."""
+    return 100.0 - 100.0 * topk_correct(logits, label, k=k).float().mean()
+
+
+def _summarise(
+    outputs: list[MethodOutput], parts: list[VideoBatch], batch: VideoBatch, grad_norm: Tensor
+) -> StepResult:
+    shares = [len(part) / len(batch) for part in parts]
+
+    def mean(values: list[Tensor]) -> Tensor:
+        return torch.stack([value.float() * share for value, share in zip(values, shares, strict=True)]).sum()
+
+    terms = {f"loss_{name}": mean([output.losses[name] for output in outputs]) for name in outputs[0].losses}
+    logits = torch.cat([output.logits for output in outputs])
+    return StepResult(
+        loss=torch.stack(list(terms.values())).sum(),
+        grad_norm=grad_norm.detach(),
+        top1_err=error_percent(logits, batch.label, k=1),
+        top5_err=error_percent(logits, batch.label, k=5),
+        terms=terms | {name: mean([output.log[name] for output in outputs]) for name in outputs[0].log},
+    )

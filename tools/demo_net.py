@@ -1,0 +1,102 @@
+"""Score one's own videos: any video files, any class names, no dataset."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# Tools run from a checkout without installation as well.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from slowfast.config.node import CfgNode, ConfigError
+from slowfast.utils.parser import (
+    assert_and_infer_cfg,
+    build_parser,
+    console_errors,
+    load_config,
+    parse_args,
+)
+
+if TYPE_CHECKING:
+    from slowfast.engine.launch import ProcessContext
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Score the videos of the command line.
+
+    Returns:
+        Exit status, as of run_net.
+    """
+    parser = build_parser("Score your own videos against your own class names.")
+    parser.add_argument("--video", nargs="+", default=[], metavar="PATH", help="video files, or folders of videos")
+    parser.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="class names")
+    parser.add_argument("--topk", type=int, metavar="K", help="classes to show per video (default DEMO.TOPK)")
+    with console_errors():
+        args = parse_args(argv, parser=parser)
+        if len(args.cfg_files) != 1:
+            raise ConfigError(f"--cfg: {len(args.cfg_files)} config files; the demo takes one")
+        cfg = load_config(args, args.cfg_files[0])
+        cfg.TRAIN.ENABLE, cfg.TEST.ENABLE, cfg.DEMO.ENABLE = False, False, True
+        cfg.DEMO.VIDEOS = args.video or cfg.DEMO.VIDEOS
+        cfg.DEMO.CLASSES = args.classes or cfg.DEMO.CLASSES
+        cfg.DEMO.TOPK = args.topk or cfg.DEMO.TOPK
+        cfg = assert_and_infer_cfg(cfg)
+        cfg.freeze()
+    import phases  # loads torch, which --help does without
+
+    return phases.run(cfg, init_method=args.init_method)
+
+
+def demo(context: ProcessContext, cfg: CfgNode) -> None:
+    """Print the best classes of every video of DEMO.VIDEOS.
+
+    Raises:
+        ValueError: if a path, the weights or the class names are not usable.
+    """
+    # Here because they load torch, which --help does without.
+    from test_net import test_precision
+
+    from slowfast.datasets.build import build_video_loader
+    from slowfast.datasets.label_set import LabelSet
+    from slowfast.engine.build import load_test_weights
+    from slowfast.engine.evaluator import EvalConfig, evaluate
+    from slowfast.methods.build import build_method
+    from slowfast.utils.logging import setup_logging
+    from slowfast.visualization.predictor import find_videos, top_guesses
+
+    setup_logging(None, rank=context.rank)
+    own = list(cfg.DEMO.CLASSES)
+    label_set = LabelSet.from_names(own) if own else LabelSet.from_json(cfg.DATA.INDEX_LABEL_MAPPING_FILE)
+    videos = find_videos(cfg.DEMO.VIDEOS)
+    method = build_method(_with_templates(cfg) if own else cfg, label_set)
+    load_test_weights(cfg, method)
+    method.to(context.device)
+    loader = build_video_loader(videos, cfg=cfg, rank=context.rank, world_size=context.world_size)
+    config = EvalConfig(
+        num_videos=len(videos), num_classes=len(label_set), clips_per_forward=cfg.TEST.BATCH_SIZE, merge="sum"
+    )
+    predictions = evaluate(method, loader, precision=test_precision(cfg, context), device=context.device, config=config)
+    if context.rank != 0:
+        return
+    views = max(1, cfg.TEST.NUM_ENSEMBLE_VIEWS) * cfg.TEST.NUM_SPATIAL_CROPS
+    for video_id, logits in zip(predictions.video_id.tolist(), predictions.logits, strict=True):
+        sys.stdout.write(f"{videos[video_id]}\n")
+        for guess in top_guesses(logits / views, label_set.names, k=cfg.DEMO.TOPK):
+            sys.stdout.write(f"  {guess.probability:7.2%}  {guess.name}\n")
+    if predictions.bad:
+        raise ValueError(f"{len(predictions.bad)} of {len(videos)} videos cannot be decoded; {predictions.bad[0]}")
+
+
+def _with_templates(cfg: CfgNode) -> CfgNode:
+    """Class names of the command line have no file of prompt features; the templates describe them."""
+    changed = cfg.clone()
+    changed.defrost()
+    changed.DATA.TEXT_AUG = False
+    changed.freeze()
+    return changed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

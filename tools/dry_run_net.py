@@ -1,0 +1,136 @@
+"""Build everything that a run needs and report, without data: parameters, operations, missing files."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from slowfast.config.node import CfgNode
+from slowfast.datasets.label_set import LabelSet
+from slowfast.datasets.types import VideoBatch
+from slowfast.engine.build import build_optimizer, build_step
+from slowfast.methods.base import Method
+from slowfast.methods.build import build_method
+from slowfast.models.clip.arch import PUBLISHED, ClipSizes
+from slowfast.models.clip.weights import cached_archive, load_clip_state_dict
+from slowfast.utils.io import atomic_save
+from slowfast.utils.seed import seed_everything
+
+_STAND_IN_PROMPTS = 4
+
+
+def dry_run(cfg: CfgNode) -> None:
+    """Report on a configuration; files that are missing are replaced by random content of the right shape.
+
+    Raises:
+        ValueError: if something that is present does not fit.
+    """
+    missing = dict(missing_files(cfg))
+    seed_everything(cfg.RNG_SEED)
+    with tempfile.TemporaryDirectory() as folder:
+        label_set = _label_set(cfg, missing)
+        method = build_method(_with_stand_ins(cfg, missing, Path(folder), len(label_set)), label_set)
+    total = sum(parameter.numel() for parameter in method.parameters())
+    trained = sum(parameter.numel() for _, parameter in method.trainable_parameters())
+    clip = _synthetic_clip(cfg)
+    _print("method", f"{cfg.METHOD}, {cfg.MODEL.ARCH}, temporal module {cfg.MODEL.TEMPORAL_MODELING_TYPE}")
+    _print("classes", str(len(label_set)))
+    _print("parameters", f"{total / 1e6:.2f} M, of which {trained / 1e6:.2f} M are trained")
+    _print("one clip", f"{list(clip.frames.shape[1:])}, {count_gflops(method, clip):.1f} GFLOPs to score it")
+    _print("synthetic batch", f"one training step, loss {_one_step(cfg, method, clip):.4f}")
+    for key, path in missing.items():
+        _print("missing", f"{key}: {path}")
+    if not missing:
+        _print("missing", "nothing")
+
+
+def missing_files(cfg: CfgNode) -> Iterator[tuple[str, str]]:
+    """Name the key and path of every file that the enabled phases would read and that does not exist."""
+    data, train, test = cfg.DATA, cfg.TRAIN, cfg.TEST
+    wanted = {"DATA.INDEX_LABEL_MAPPING_FILE": data.INDEX_LABEL_MAPPING_FILE}
+    if data.TEXT_AUG:
+        wanted["DATA.TEXT_AUG_FEATURE_FILE"] = data.TEXT_AUG_FEATURE_FILE
+    if cfg.MODEL.CLIP_WEIGHTS == "" and cfg.MODEL.ARCH in PUBLISHED:
+        archive = cached_archive(PUBLISHED[cfg.MODEL.ARCH], cache_dir=cfg.MODEL.CLIP_CACHE_DIR or None)
+        wanted["MODEL.ARCH (downloaded by the first run)"] = str(archive)
+    elif cfg.MODEL.CLIP_WEIGHTS != "random":
+        wanted["MODEL.CLIP_WEIGHTS"] = cfg.MODEL.CLIP_WEIGHTS
+    if train.ENABLE:
+        wanted |= {key: str(Path(data.PATH_TO_DATA_DIR) / cfg[key]) for key in ("TRAIN_FILE", "VAL_FILE")}
+        if train.CUSTOM_LOAD:
+            wanted["TRAIN.CUSTOM_LOAD_FILE"] = train.CUSTOM_LOAD_FILE
+        if train.CHECKPOINT_FILE_PATH:
+            wanted["TRAIN.CHECKPOINT_FILE_PATH"] = train.CHECKPOINT_FILE_PATH
+    if test.ENABLE:
+        wanted["TEST_FILE"] = str(Path(data.PATH_TO_DATA_DIR) / cfg.TEST_FILE)
+        if test.CUSTOM_LOAD:
+            wanted["TEST.CUSTOM_LOAD_FILE"] = test.CUSTOM_LOAD_FILE
+        if test.CHECKPOINT_FILE_PATH:
+            wanted["TEST.CHECKPOINT_FILE_PATH"] = test.CHECKPOINT_FILE_PATH
+    for key, path in wanted.items():
+        if not path or not Path(path).expanduser().is_file():
+            yield key, path or "(empty)"
+
+
+def count_gflops(method: Method, batch: VideoBatch) -> float:
+    """Count the operations of scoring a batch, on the meta device, where no fused kernel hides any.
+
+    Returns:
+        GFLOPs; a multiplication and an addition are two.
+    """
+    abstract = copy.deepcopy(method).to("meta").eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        abstract(batch.to("meta"))
+    return counter.get_total_flops() / 1e9
+
+
+def _label_set(cfg: CfgNode, missing: dict[str, str]) -> LabelSet:
+    if "DATA.INDEX_LABEL_MAPPING_FILE" in missing:
+        return LabelSet.from_names([f"class {number}" for number in range(cfg.MODEL.NUM_CLASSES)])
+    return LabelSet.from_json(cfg.DATA.INDEX_LABEL_MAPPING_FILE)
+
+
+def _with_stand_ins(cfg: CfgNode, missing: dict[str, str], folder: Path, num_classes: int) -> CfgNode:
+    """Replace missing weights and text features by random ones; nothing is compiled."""
+    stand_in = cfg.clone()
+    stand_in.defrost()
+    stand_in.TRAIN.COMPILE = False
+    if any(key.startswith("MODEL.ARCH") for key in missing):
+        stand_in.MODEL.CLIP_WEIGHTS = "random"
+    if "DATA.TEXT_AUG_FEATURE_FILE" in missing:
+        path = folder / "text_features.pt"
+        atomic_save(torch.randn(num_classes, _STAND_IN_PROMPTS, _embed_dim(cfg)), path)
+        stand_in.DATA.TEXT_AUG_FEATURE_FILE = str(path)
+    stand_in.freeze()
+    return stand_in
+
+
+def _embed_dim(cfg: CfgNode) -> int:
+    if cfg.MODEL.ARCH in PUBLISHED:
+        return PUBLISHED[cfg.MODEL.ARCH].sizes.embed_dim
+    return ClipSizes.from_state_dict(load_clip_state_dict(cfg.MODEL.CLIP_WEIGHTS)).embed_dim
+
+
+def _synthetic_clip(cfg: CfgNode) -> VideoBatch:
+    side = cfg.DATA.TRAIN_CROP_SIZE
+    zeros = torch.zeros(1, dtype=torch.long)
+    frames = torch.randint(256, (1, 3, cfg.DATA.NUM_FRAMES, side, side), dtype=torch.uint8)
+    return VideoBatch(frames, label=zeros, video_id=zeros, view=zeros)
+
+
+def _one_step(cfg: CfgNode, method: Method, batch: VideoBatch) -> float:
+    device = torch.device("cuda" if cfg.NUM_GPUS > 0 and torch.cuda.is_available() else "cpu")
+    method.to(device).train()
+    optimizer = build_optimizer(cfg, method.named_parameters())
+    step, _ = build_step(cfg, method, optimizer, device=device)
+    return step(batch.to(device)).loss.item()
+
+
+def _print(title: str, text: str) -> None:
+    sys.stdout.write(f"{title:<16} {text}\n")

@@ -1,0 +1,45 @@
+"""Train, test and demonstrate video models: the one command of this project."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# Tools run from a checkout without installation as well.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from slowfast.utils.parser import (
+    assert_and_infer_cfg,
+    cfg_to_yaml,
+    console_errors,
+    load_config,
+    parse_args,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run every config file of the command line in turn.
+
+    Returns:
+        Exit status: 0 done, 1 the run failed, 2 a mistake in the configuration, 130 interrupted.
+    """
+    with console_errors():
+        args = parse_args(argv)
+        configs = [assert_and_infer_cfg(load_config(args, path)) for path in args.cfg_files]
+    for cfg in configs:
+        cfg.freeze()
+        if args.print_config:
+            sys.stdout.write(cfg_to_yaml(cfg))
+            continue
+        # Everything below loads torch, which --help and --print-config do without.
+        import phases
+
+        status = phases.dry_run(cfg) if args.dry_run else phases.run(cfg, init_method=args.init_method)
+        if status:
+            return status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""Train a method."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from slowfast.config.node import CfgNode
+from slowfast.datasets.build import build_split_loader
+from slowfast.datasets.types import Split, VideoBatch
+from slowfast.engine.build import build_lr_schedule, build_optimizer, build_step, load_into
+from slowfast.engine.checkpoint import last_checkpoint, read_checkpoint, resume
+from slowfast.engine.evaluator import EvalConfig, evaluate
+from slowfast.engine.launch import ProcessContext
+from slowfast.engine.meters import ValMeter
+from slowfast.engine.precision import Precision
+from slowfast.engine.trainer import TrainConfig, Trainer
+from slowfast.methods.base import Method
+from slowfast.methods.build import build_method
+from slowfast.protocols.build import build_protocol
+from slowfast.protocols.metrics import topk_accuracy
+from slowfast.report.tensorboard import TensorboardWriter
+from slowfast.utils.logging import get_logger, log_json_stats, setup_logging
+from slowfast.utils.parser import cfg_to_yaml
+from slowfast.utils.seed import seed_everything
+
+logger = get_logger(__name__)
+
+
+def train(context: ProcessContext, cfg: CfgNode) -> None:
+    """Train from the configuration's start to its last epoch, in every process of the run.
+
+    Raises:
+        ValueError: if something the run needs is not usable.
+    """
+    start_phase(context, cfg)
+    protocol = build_protocol(cfg)
+    train_split, val_split = protocol.train_split(), protocol.val_split()
+    loader = split_loader(cfg, context, train_split)
+    val_loader = split_loader(cfg, context, val_split)
+    method = build_method(cfg, train_split.label_set).to(context.device)
+    optimizer = build_optimizer(cfg, method.named_parameters())
+    step, scaler = build_step(cfg, _wrap(method, cfg, context), optimizer, device=context.device)
+    start_epoch = _initialise(cfg, method, optimizer, scaler)
+    validate = _validation(cfg, context, method, val_loader, num_classes=len(val_split.label_set))
+    if cfg.VAL_MODE:
+        validate(max(start_epoch - 1, 0))
+        return
+    writer = None
+    if cfg.TENSORBOARD.ENABLE and context.rank == 0:
+        writer = TensorboardWriter(Path(cfg.OUTPUT_DIR) / (cfg.TENSORBOARD.LOG_DIR or "tensorboard"))
+    trainer = Trainer(
+        method,
+        step=step,
+        optimizer=optimizer,
+        scaler=scaler,
+        schedule=build_lr_schedule(cfg),
+        device=context.device,
+        config=_train_config(cfg, num_videos=len(loader.dataset)),  # type: ignore[arg-type]
+        set_epoch=loader.batch_sampler.set_epoch,  # type: ignore[union-attr]
+        validate=validate,
+        on_scalars=writer,
+    )
+    trainer.fit(loader, start_epoch=start_epoch)
+
+
+def start_phase(context: ProcessContext, cfg: CfgNode) -> None:
+    """Open this process's logs and seed it."""
+    setup_logging(cfg.OUTPUT_DIR, rank=context.rank)
+    seed_everything(cfg.RNG_SEED)
+
+
+def _wrap(method: Method, cfg: CfgNode, context: ProcessContext) -> nn.Module:
+    if context.world_size == 1:
+        return method
+    return DistributedDataParallel(
+        method,
+        device_ids=[context.device.index] if context.device.type == "cuda" else None,
+        gradient_as_bucket_view=True,
+        static_graph=cfg.MODEL.STATIC_GRAPH,
+        # Every rank holds the same constants; only parameters need the first broadcast.
+        broadcast_buffers=False,
+    )
+
+
+def _initialise(cfg: CfgNode, method: Method, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> int:
+    """Load what the run starts from.
+
+    Returns:
+        The epoch to start with, 0-based.
+    """
+    if cfg.TRAIN.CUSTOM_LOAD:
+        load_into(method, read_checkpoint(cfg.TRAIN.CUSTOM_LOAD_FILE).model_state, source=cfg.TRAIN.CUSTOM_LOAD_FILE)
+    source = last_checkpoint(cfg.OUTPUT_DIR, task=cfg.TASK) if cfg.TRAIN.AUTO_RESUME else None
+    epoch_reset = False
+    if source is None and cfg.TRAIN.CHECKPOINT_FILE_PATH:
+        source, epoch_reset = Path(cfg.TRAIN.CHECKPOINT_FILE_PATH), cfg.TRAIN.CHECKPOINT_EPOCH_RESET
+    if source is None:
+        return 0
+    checkpoint = read_checkpoint(source, clear_name_patterns=cfg.TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN)
+    prefixes = (*method.optional_prefixes, *method.transient_prefixes)
+    epoch = resume(
+        checkpoint,
+        method,
+        optimizer=optimizer,
+        scaler=scaler if scaler.is_enabled() else None,
+        epoch_reset=epoch_reset,
+        allow_missing=prefixes,
+        allow_unexpected=prefixes,
+    )
+    logger.info("Continuing from %s at epoch %d", source, epoch + 1)
+    return epoch
+
+
+def _validation(
+    cfg: CfgNode, context: ProcessContext, method: Method, loader: DataLoader[VideoBatch], *, num_classes: int
+) -> Callable[[int], None]:
+    meter = ValMeter(max_epoch=cfg.SOLVER.MAX_EPOCH, num_iters=len(loader), window=cfg.LOG_PERIOD)
+    config = EvalConfig(
+        num_videos=len(loader.dataset),  # type: ignore[arg-type]
+        num_classes=num_classes,
+        clips_per_forward=max(1, cfg.TRAIN.BATCH_SIZE // context.local_world_size),
+    )
+
+    def validate(epoch: int) -> None:
+        start = time.perf_counter()
+        predictions = evaluate(
+            method, loader, precision=Precision(context.device.type), device=context.device, config=config
+        )
+        meter.reset()
+        meter.update(
+            top1_err=100.0 - topk_accuracy(predictions.logits, predictions.label, k=1),
+            top5_err=100.0 - topk_accuracy(predictions.logits, predictions.label, k=5),
+            num_samples=max(1, len(predictions.label)),
+        )
+        seconds = (time.perf_counter() - start) / max(1, len(loader))
+        log_json_stats(meter.epoch_stats(epoch, seconds=seconds), cfg.OUTPUT_DIR)
+
+    return validate
+
+
+def split_loader(cfg: CfgNode, context: ProcessContext, split: Split) -> DataLoader[VideoBatch]:
+    """The loader of this process's share of a split."""
+    return build_split_loader(
+        split,
+        cfg=cfg,
+        rank=context.rank,
+        world_size=context.world_size,
+        local_world_size=context.local_world_size,
+    )
+
+
+def _train_config(cfg: CfgNode, *, num_videos: int) -> TrainConfig:
+    return TrainConfig(
+        max_epoch=cfg.SOLVER.MAX_EPOCH,
+        log_period=cfg.LOG_PERIOD,
+        eval_period=cfg.TRAIN.EVAL_PERIOD,
+        checkpoint_period=cfg.TRAIN.CHECKPOINT_PERIOD,
+        keep_last_checkpoints=cfg.TRAIN.KEEP_LAST_CHECKPOINTS,
+        output_dir=Path(cfg.OUTPUT_DIR),
+        task=cfg.TASK,
+        seed=cfg.RNG_SEED,
+        num_videos=num_videos,
+        max_bad_fraction=cfg.DATA.MAX_BAD_FRACTION,
+        loss_explosion_factor=cfg.TRAIN.KILL_LOSS_EXPLOSION_FACTOR,
+        config_text=cfg_to_yaml(cfg),
+    )
