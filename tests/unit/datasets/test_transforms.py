@@ -1,0 +1,153 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from slowfast.datasets.transforms import (
+    SpatialSettings,
+    finish,
+    fixed_views,
+    random_view,
+    short_side_resize,
+    uniform_crop,
+)
+
+
+def clip(height, width, *, dtype=torch.uint8):
+    values = torch.arange(3 * 2 * height * width, dtype=torch.int64).reshape(3, 2, height, width)
+    return (values % 251).to(dtype)
+
+
+def draw(frames, settings, seed):
+    return random_view(frames, settings=settings, rng=np.random.RandomState(seed), box_rng=random.Random(seed))
+
+
+class TestShortSideResize:
+    @pytest.mark.parametrize(
+        ("size", "short", "expected"),
+        [((240, 320), 256, (256, 341)), ((320, 240), 256, (341, 256)), ((100, 100), 64, (64, 64))],
+    )
+    def test_long_side_is_floored(self, size, short, expected):
+        assert short_side_resize(clip(*size), short).shape[-2:] == expected
+
+    def test_right_size_stays_untouched(self):
+        frames = clip(64, 80)
+        assert short_side_resize(frames, 64) is frames
+
+    def test_bilinear_without_antialias(self):
+        frames = torch.tensor([[0.0, 10.0], [20.0, 30.0]]).repeat(3, 1, 1, 1)
+        resized = short_side_resize(frames, 4)[0, 0]
+        assert resized[0].tolist() == [0.0, 2.5, 7.5, 10.0]
+        assert resized[:, 0].tolist() == [0.0, 5.0, 15.0, 20.0]
+
+
+class TestFixedViews:
+    def test_three_crops_of_a_wide_picture(self):
+        frames = clip(64, 101)
+        left, centre, right = fixed_views(frames, short=64, size=64, crops=3)
+        assert torch.equal(left, frames[..., :64])
+        assert torch.equal(centre, frames[..., 19:83])  # ceil(37 / 2)
+        assert torch.equal(right, frames[..., 37:])
+
+    def test_three_crops_of_an_upright_picture(self):
+        frames = clip(101, 64)
+        top, centre, bottom = fixed_views(frames, short=64, size=64, crops=3)
+        assert torch.equal(top, frames[..., :64, :])
+        assert torch.equal(centre, frames[..., 19:83, :])
+        assert torch.equal(bottom, frames[..., 37:, :])
+
+    def test_one_crop_is_the_centre(self):
+        frames = clip(70, 101)
+        (centre,) = fixed_views(frames, short=70, size=64, crops=1)
+        assert torch.equal(centre, frames[..., 3:67, 19:83])
+
+    def test_too_small(self):
+        with pytest.raises(AssertionError):
+            uniform_crop(clip(60, 80), 64, 1)
+
+
+class TestRandomView:
+    settings = SpatialSettings(jitter_scales=(40, 60), train_crop=32)
+
+    def test_order_of_draws(self):
+        frames = clip(50, 70)
+        rng = np.random.RandomState(3)
+        resized = short_side_resize(frames, round(rng.uniform(40, 60)))
+        top = rng.randint(0, resized.shape[-2] - 32)
+        left = rng.randint(0, resized.shape[-1] - 32)
+        expected = resized[..., top : top + 32, left : left + 32]
+        if rng.uniform() < 0.5:
+            expected = expected.flip(-1)
+        assert torch.equal(draw(frames, self.settings, 3), expected)
+
+    def test_no_position_is_drawn_where_the_crop_fills_the_picture(self):
+        frames = clip(32, 32)
+        settings = SpatialSettings(jitter_scales=(32, 32), train_crop=32)
+        flips = {seed: np.random.RandomState(seed).uniform(size=2)[1] < 0.5 for seed in range(6)}
+        assert set(flips.values()) == {True, False}
+        for seed, is_flipped in flips.items():
+            assert torch.equal(draw(frames, settings, seed), frames.flip(-1) if is_flipped else frames)
+
+    def test_without_flip(self):
+        settings = SpatialSettings(jitter_scales=(32, 32), train_crop=32, flip=False)
+        frames = clip(32, 32)
+        assert all(torch.equal(draw(frames, settings, seed), frames) for seed in range(6))
+
+    def test_inverse_uniform_prefers_short_sides(self):
+        # the reciprocal is uniform: more than half of the draws lie below the middle of the range
+        settings = SpatialSettings(jitter_scales=(32, 128), train_crop=32, inverse_uniform=True, flip=False)
+        frames = torch.ones(3, 1, 32, 32)
+        column = torch.arange(32.0).expand(3, 1, 32, 32)
+        slopes = []
+        for seed in range(60):
+            crop = draw(frames * column, settings, seed)
+            slopes.append((crop[0, 0, 5, 12:18].diff()).mean().item())
+        assert np.median([1 / slope for slope in slopes if slope > 0]) < 80 / 32
+
+    def test_random_resized_crop_is_resized_to_the_crop(self):
+        settings = SpatialSettings(train_crop=24, relative_area=(0.1, 0.5), relative_aspect=(0.75, 1.33))
+        assert draw(clip(50, 70), settings, 0).shape == (3, 2, 24, 24)
+
+    @pytest.mark.parametrize(("size", "expected"), [((20, 200), (20, 40)), ((200, 20), (40, 20))])
+    def test_random_resized_crop_falls_back_to_the_middle(self, size, expected, monkeypatch):
+        settings = SpatialSettings(train_crop=24, relative_area=(0.9, 1.0), relative_aspect=(0.5, 2.0), flip=False)
+        frames = clip(*size).float()
+        height, width = expected
+        top, left = (size[0] - height) // 2, (size[1] - width) // 2
+        middle = frames[..., top : top + height, left : left + width]
+        resized = torch.nn.functional.interpolate(middle, size=(24, 24), mode="bilinear", align_corners=False)
+        assert torch.equal(draw(frames, settings, 0), resized)
+
+
+class TestFinish:
+    def test_uint8_rounds_half_to_even_and_clamps(self):
+        frames = torch.tensor([0.5, 1.5, 2.5, 254.6, 255.4, -0.2]).repeat(3, 1, 1, 1)
+        finished = finish(frames, SpatialSettings())
+        assert finished.dtype == torch.uint8
+        assert finished[0, 0, 0].tolist() == [0, 2, 2, 255, 255, 0]
+
+    def test_uint8_without_resize_is_exact(self):
+        frames = clip(8, 8)
+        assert torch.equal(finish(frames, SpatialSettings()), frames)
+
+    def test_float32_keeps_fractions(self):
+        frames = torch.full((3, 1, 2, 2), 1.25)
+        assert torch.equal(finish(frames, SpatialSettings(dtype="float32")), frames)
+        assert finish(clip(2, 2), SpatialSettings(dtype="float32")).dtype == torch.float32
+
+    def test_bgr(self):
+        frames = clip(4, 4)
+        assert torch.equal(finish(frames, SpatialSettings(bgr=True)), frames[[2, 1, 0]])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"jitter_scales": (320, 256)}, "DATA.TRAIN_JITTER_SCALES: found"),
+        ({"relative_area": (0.1, 1.0)}, "DATA.TRAIN_JITTER_ASPECT_RELATIVE: set both or neither"),
+    ],
+)
+def test_settings_refuse(fields, message):
+    with pytest.raises(ValueError, match=message):
+        SpatialSettings(**fields)

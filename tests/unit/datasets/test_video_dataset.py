@@ -1,0 +1,207 @@
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from slowfast.datasets.annotation import VideoRecord
+from slowfast.datasets.decode import DecodeError, VideoInfo
+from slowfast.datasets.sampler import TrainBatchSampler
+from slowfast.datasets.transforms import SpatialSettings
+from slowfast.datasets.types import collate
+from slowfast.datasets.video_dataset import SamplingSettings, VideoDataset
+
+FRAMES = 60
+
+
+class FakeDecoder:
+    """Videos of 60 frames, 32x40; the pixels of frame n of video v are 4 * n + v, with n in the first column too."""
+
+    def __init__(self, bad=()):
+        self.bad = set(bad)
+        self.calls = []
+
+    def __call__(self, path, plan, *, stamps=False):
+        self.calls.append(path)
+        if path in self.bad:
+            raise DecodeError(path, "the file is empty")
+        info = VideoInfo(
+            num_frames=FRAMES,
+            fps=30.0,
+            duration=FRAMES * 10 if stamps else None,
+            stated_frames=FRAMES,
+            pts=tuple(range(0, FRAMES * 10, 10)) if stamps else None,
+            width=40,
+            height=32,
+        )
+        indices = plan(info)
+        rows = [np.full((32, 40, 3), 4 * index + int(path[1:]) % 4, np.uint8) for index in indices]
+        return np.stack(rows)
+
+
+def dataset(mode, *, count=6, decode=None, **options):
+    settings = {
+        "sampling": SamplingSettings(num_frames=4, sampling_rate=4),
+        "spatial": SpatialSettings(jitter_scales=(32, 32), train_crop=32, test_crop=32),
+        "seed": 7,
+        **options,
+    }
+    records = [VideoRecord(f"v{i}", i % 3) for i in range(count)]
+    return VideoDataset(records, mode=mode, decode=decode or FakeDecoder(), **settings)
+
+
+def frame_numbers(clip):
+    return [int(value) // 4 for value in clip[0, :, 0, 0]]
+
+
+def assert_same(one, other):
+    assert torch.equal(one.frames, other.frames)
+    assert torch.equal(one.label, other.label)
+    assert torch.equal(one.video_id, other.video_id)
+    assert torch.equal(one.view, other.view)
+    assert one.bad == other.bad
+
+
+class TestTraining:
+    def test_item(self):
+        item = dataset("train")[(0, 4)]
+        assert item.frames.shape == (1, 3, 4, 32, 32)
+        assert item.frames.dtype == torch.uint8
+        assert (item.label.tolist(), item.video_id.tolist(), item.view.tolist()) == ([1], [4], [0])
+        numbers = frame_numbers(item.frames[0])
+        assert np.diff(numbers).tolist() == [4, 4, 4]
+
+    def test_clip_follows_from_seed_epoch_and_index(self):
+        videos = dataset("train")
+        assert_same(videos[(3, 2)], dataset("train")[(3, 2)])
+        starts = {frame_numbers(videos[(epoch, 2)].frames[0])[0] for epoch in range(8)}
+        assert len(starts) > 3
+        assert frame_numbers(videos[(0, 0)].frames[0]) != frame_numbers(videos[(0, 1)].frames[0])
+        assert any(
+            frame_numbers(dataset("train", seed=seed)[(0, 2)].frames[0]) != frame_numbers(videos[(0, 2)].frames[0])
+            for seed in range(3)
+        )
+
+    def test_several_crops_of_one_decoded_clip(self):
+        decode = FakeDecoder()
+        spatial = SpatialSettings(jitter_scales=(32, 48), train_crop=32)
+        item = dataset("train", decode=decode, crops_per_clip=3, spatial=spatial)[(0, 4)]
+        assert item.frames.shape[0] == 3
+        assert item.view.tolist() == [0, 1, 2]
+        assert item.label.tolist() == [1, 1, 1]
+        assert len(decode.calls) == 1
+
+    def test_workers_change_nothing(self):
+        def batches(workers):
+            videos = dataset("train", count=12, spatial=SpatialSettings(jitter_scales=(32, 48), train_crop=32))
+            sampler = TrainBatchSampler(12, batch_size=4, seed=7)
+            sampler.set_epoch(2)
+            return list(DataLoader(videos, batch_sampler=sampler, num_workers=workers, collate_fn=collate))
+
+        for alone, shared in zip(batches(0), batches(2), strict=True):
+            assert_same(alone, shared)
+
+    def test_frame_rate_jitter_shortens_the_stride(self):
+        sampling = SamplingSettings(num_frames=4, sampling_rate=8, jitter_fps=30.0)
+        spans = set()
+        for epoch in range(12):
+            numbers = frame_numbers(dataset("train", sampling=sampling)[(epoch, 0)].frames[0])
+            spans.add(numbers[-1] - numbers[0])
+        assert min(spans) >= 12
+        assert max(spans) <= 24
+        assert len(spans) > 3
+
+    def test_bad_video_is_replaced_and_reported(self):
+        item = dataset("train", decode=FakeDecoder(bad={"v4"}))[(1, 4)]
+        assert item.bad == ("v4: the file is empty",)
+        (chosen,) = item.video_id.tolist()
+        assert chosen != 4
+        assert item.label.tolist() == [chosen % 3]
+        assert_same(item, dataset("train", decode=FakeDecoder(bad={"v4"}))[(1, 4)])
+        others = {dataset("train", decode=FakeDecoder(bad={"v4"}))[(e, 4)].video_id.item() for e in range(10)}
+        assert len(others) > 1
+
+    def test_gives_up_after_a_handful(self):
+        decode = FakeDecoder(bad={f"v{i}" for i in range(6)})
+        item = dataset("train", decode=decode)[(0, 1)]
+        assert len(item) == 0
+        assert len(decode.calls) == len(item.bad) == 6
+        batch = collate([item, dataset("train")[(0, 2)]])
+        assert len(batch) == 1
+        assert len(batch.bad) == 6
+
+
+class TestEvaluation:
+    def test_views_times_crops_from_one_decode(self):
+        decode = FakeDecoder()
+        item = dataset("test", views=2, crops=3, decode=decode)[5]
+        assert item.frames.shape == (6, 3, 4, 32, 32)
+        assert item.view.tolist() == [0, 1, 2, 3, 4, 5]
+        assert set(item.video_id.tolist()) == {5}
+        assert set(item.label.tolist()) == {2}
+        numbers = [frame_numbers(clip) for clip in item.frames]
+        assert numbers == [[0, 4, 8, 12]] * 3 + [[47, 51, 55, 59]] * 3
+        assert decode.calls == ["v5"]
+
+    def test_validation_is_one_centre_clip(self):
+        item = dataset("val", views=5, crops=3)[0]
+        assert item.frames.shape[0] == 1
+        numbers = frame_numbers(item.frames[0])
+        assert numbers[0] + numbers[-1] == pytest.approx(FRAMES - 1, abs=1)
+        assert_same(item, dataset("val", seed=99)[0])
+
+    def test_reversed_frames_at_test_only(self):
+        sampling = SamplingSettings(num_frames=4, sampling_rate=4, reverse=True)
+        assert frame_numbers(dataset("test", sampling=sampling)[0].frames[0]) == [36, 32, 28, 24]
+        numbers = frame_numbers(dataset("val", sampling=sampling)[0].frames[0])
+        assert numbers == sorted(numbers)
+
+    def test_official_sampling(self):
+        sampling = SamplingSettings(num_frames=4, sampling_rate=4, rule="pyslowfast")
+        item = dataset("test", views=2, sampling=sampling)[0]
+        # windows of 12 frames and the one after; stride 5
+        assert [frame_numbers(clip) for clip in item.frames] == [[0, 5, 10, 12], [24, 29, 34, 36]]
+
+    def test_bad_video_is_reported_not_replaced(self):
+        decode = FakeDecoder(bad={"v5"})
+        item = dataset("test", views=2, crops=3, decode=decode)[5]
+        assert item.frames.shape == (0, 3, 4, 32, 32)
+        assert item.bad == ("v5: the file is empty",)
+        assert decode.calls == ["v5"]
+
+    def test_float32(self):
+        spatial = SpatialSettings(jitter_scales=(32, 32), train_crop=32, test_crop=32, dtype="float32")
+        decode = FakeDecoder(bad={"v1"})
+        assert dataset("test", spatial=spatial)[0].frames.dtype == torch.float32
+        assert dataset("test", spatial=spatial, decode=decode)[1].frames.dtype == torch.float32
+
+
+def test_programming_errors_pass_through():
+    def decode(path, plan, *, stamps=False):
+        raise KeyError("oops")
+
+    with pytest.raises(KeyError):
+        dataset("train", decode=decode)[(0, 0)]
+    with pytest.raises(KeyError):
+        dataset("test", decode=decode)[0]
+
+
+def test_paths_are_kept():
+    records = [VideoRecord("a.mp4", 0), VideoRecord("dossier/été 1.avi", 1), VideoRecord("c", 0)]
+    videos = VideoDataset(
+        records, mode="val", sampling=SamplingSettings(), spatial=SpatialSettings(jitter_scales=(256, 256))
+    )
+    assert [videos.path(index) for index in range(3)] == [record.path for record in records]
+
+
+@pytest.mark.parametrize(
+    ("mode", "crops", "message"),
+    [
+        ("train", 1, "DATA.TRAIN_CROP_SIZE: 64 does not fit into the short side 32 of DATA.TRAIN_JITTER_SCALES"),
+        ("test", 1, "DATA.TEST_CROP_SIZE: 64 does not fit into the short side 32 of DATA.TRAIN_JITTER_SCALES"),
+    ],
+)
+def test_crop_larger_than_the_picture(mode, crops, message):
+    spatial = SpatialSettings(jitter_scales=(32, 48), train_crop=64, test_crop=64)
+    with pytest.raises(ValueError, match=message):
+        dataset(mode, spatial=spatial, crops=crops)
+    dataset("test", spatial=spatial, crops=3)
