@@ -1,0 +1,118 @@
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from slowfast.config.defaults import get_cfg
+from slowfast.datasets.build import build_dataset, build_split_loader, build_video_loader
+from slowfast.datasets.label_set import LabelSet
+from slowfast.datasets.types import Split
+
+LABELS = LabelSet.from_names(["a", "b"])
+
+
+@pytest.fixture
+def cfg():
+    cfg = get_cfg()
+    cfg.RNG_SEED = 3
+    cfg.TRAIN.BATCH_SIZE = 4
+    cfg.TEST.BATCH_SIZE = 12
+    cfg.DATA_LOADER.NUM_WORKERS = 0
+    cfg.DATA.PATH_LABEL_SEPARATOR = ","
+    cfg.DATA.NUM_FRAMES = 4
+    cfg.DATA.SAMPLING_RATE = 4
+    cfg.DATA.TRAIN_JITTER_SCALES = [40, 48]
+    cfg.DATA.TRAIN_CROP_SIZE = 32
+    cfg.DATA.TEST_CROP_SIZE = 40
+    return cfg
+
+
+@pytest.fixture
+def make_split(tmp_path, numbered_mp4):
+    def make(mode, *, rows=8, views=1, crops=1):
+        csv = tmp_path / f"{mode}.csv"
+        csv.write_text("".join(f"{numbered_mp4},{row % 2}\n" for row in range(rows)))
+        return Split(name=mode, csv=csv, label_set=LABELS, mode=mode, views=views, crops=crops)
+
+    return make
+
+
+def test_train_batch_is_the_share_of_one_process(cfg, make_split):
+    split = make_split("train")
+    parts = [build_split_loader(split, cfg=cfg, rank=rank, world_size=2, local_world_size=2) for rank in range(2)]
+    assert [len(loader) for loader in parts] == [2, 2]
+    for loader in parts:
+        loader.batch_sampler.set_epoch(1)
+    batches = [list(loader) for loader in parts]
+    assert batches[0][0].frames.shape == (2, 3, 4, 32, 32)
+    ids = torch.cat([batch.video_id for part in batches for batch in part])
+    assert sorted(ids.tolist()) == list(range(8))
+
+
+def test_val_batch_has_the_training_size(cfg, make_split):
+    loader = build_split_loader(make_split("val", rows=5), cfg=cfg, rank=1, world_size=2, local_world_size=2)
+    assert [batch.video_id.tolist() for batch in loader] == [[1, 3]]
+    assert next(iter(loader)).frames.shape[-1] == 32
+
+
+def test_test_batch_counts_clips_and_holds_whole_videos(cfg, make_split):
+    split = make_split("test", rows=3, views=2, crops=3)
+    batches = list(build_split_loader(split, cfg=cfg))
+    assert [batch.video_id.tolist() for batch in batches] == [[0] * 6 + [1] * 6, [2] * 6]
+    assert batches[0].frames.shape == (12, 3, 4, 40, 40)
+    cfg.TEST.BATCH_SIZE = 2
+    assert [len(batch) for batch in build_split_loader(split, cfg=cfg)] == [6, 6, 6]
+
+
+def test_settings_reach_the_clips(cfg, make_split):
+    split = make_split("train")
+    cfg.AUG.NUM_SAMPLE = 2
+    cfg.DATA.CLIP_DTYPE = "float32"
+    cfg.DATA.TRAIN_JITTER_SCALES_RELATIVE = [0.2, 0.8]
+    cfg.DATA.TRAIN_JITTER_ASPECT_RELATIVE = [0.75, 1.3333]
+    item = build_dataset(split, cfg=cfg)[(0, 0)]
+    assert item.frames.shape == (2, 3, 4, 32, 32)
+    assert item.frames.dtype == torch.float32
+    cfg.DATA.REVERSE_INPUT_CHANNEL = True
+    swapped = build_dataset(split, cfg=cfg)[(0, 0)]
+    assert torch.equal(swapped.frames, item.frames.flip(1))
+
+
+def test_making_an_iterator_leaves_the_global_generator_alone(cfg, make_split):
+    loader = build_split_loader(make_split("val"), cfg=cfg)
+    before = torch.get_rng_state()
+    next(iter(loader))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_workers_read_real_files(cfg, make_split):
+    split = make_split("train")
+    alone = list(build_split_loader(split, cfg=cfg))
+    cfg.DATA_LOADER.NUM_WORKERS = 2
+    loader = build_split_loader(split, cfg=cfg)
+    assert isinstance(loader, DataLoader)
+    assert loader.persistent_workers
+    for one, other in zip(alone, loader, strict=True):
+        assert torch.equal(one.frames, other.frames)
+
+
+def test_loose_files(cfg, numbered_mp4):
+    cfg.TEST.NUM_ENSEMBLE_VIEWS, cfg.TEST.NUM_SPATIAL_CROPS = 2, 1
+    loader = build_video_loader([numbered_mp4, numbered_mp4], cfg=cfg)
+    assert [(batch.video_id.tolist(), batch.view.tolist()) for batch in loader] == [([0, 0], [0, 1]), ([1, 1], [0, 1])]
+
+
+def test_missing_first_video_is_refused_at_once(cfg, tmp_path):
+    csv = tmp_path / "train.csv"
+    csv.write_text("\nnone/a.mp4,0\n")
+    cfg.DATA.PATH_PREFIX = str(tmp_path)
+    with pytest.raises(ValueError, match="no such video") as caught:
+        build_split_loader(Split(name="train", csv=csv, label_set=LABELS, mode="train"), cfg=cfg)
+    assert str(caught.value) == (
+        f"{csv}:2: no such video {tmp_path}/none/a.mp4 (DATA.PATH_PREFIX is {str(tmp_path)!r})"
+    )
+
+
+def test_unknown_decoder(cfg, make_split):
+    cfg.DATA.DECODING_BACKEND = "pyavv"
+    with pytest.raises(ValueError, match=r"DATA\.DECODING_BACKEND: unknown value 'pyavv'"):
+        build_dataset(make_split("val"), cfg=cfg)
