@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets.label_set import LabelSet
 from slowfast.datasets.types import VideoBatch
 from slowfast.engine.build import build_optimizer, build_step
+from slowfast.engine.complexity import describe, synthetic_clip
 from slowfast.methods.base import Method
 from slowfast.methods.build import build_method
 from slowfast.models.clip.arch import PUBLISHED, ClipSizes
@@ -36,13 +35,10 @@ def dry_run(cfg: CfgNode) -> None:
     with tempfile.TemporaryDirectory() as folder:
         label_set = _label_set(cfg, missing)
         method = build_method(_with_stand_ins(cfg, missing, Path(folder), len(label_set)), label_set)
-    total = sum(parameter.numel() for parameter in method.parameters())
-    trained = sum(parameter.numel() for _, parameter in method.trainable_parameters())
-    clip = _synthetic_clip(cfg)
     _print("method", f"{cfg.METHOD}, {cfg.MODEL.ARCH}, temporal module {cfg.MODEL.TEMPORAL_MODELING_TYPE}")
     _print("classes", str(len(label_set)))
-    _print("parameters", f"{total / 1e6:.2f} M, of which {trained / 1e6:.2f} M are trained")
-    _print("one clip", f"{list(clip.frames.shape[1:])}, {count_gflops(method, clip):.1f} GFLOPs to score it")
+    _print("size", describe(method, num_frames=cfg.DATA.NUM_FRAMES, side=cfg.DATA.TRAIN_CROP_SIZE))
+    clip = synthetic_clip(num_frames=cfg.DATA.NUM_FRAMES, side=cfg.DATA.TRAIN_CROP_SIZE)
     _print("synthetic batch", f"one training step, loss {_one_step(cfg, method, clip):.4f}")
     for key, path in missing.items():
         _print("missing", f"{key}: {path}")
@@ -78,18 +74,6 @@ def missing_files(cfg: CfgNode) -> Iterator[tuple[str, str]]:
             yield key, path or "(empty)"
 
 
-def count_gflops(method: Method, batch: VideoBatch) -> float:
-    """Count the operations of scoring a batch, on the meta device, where no fused kernel hides any.
-
-    Returns:
-        GFLOPs; a multiplication and an addition are two.
-    """
-    abstract = copy.deepcopy(method).to("meta").eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        abstract(batch.to("meta"))
-    return counter.get_total_flops() / 1e9
-
-
 def _label_set(cfg: CfgNode, missing: dict[str, str]) -> LabelSet:
     if "DATA.INDEX_LABEL_MAPPING_FILE" in missing:
         return LabelSet.from_names([f"class {number}" for number in range(cfg.MODEL.NUM_CLASSES)])
@@ -115,13 +99,6 @@ def _embed_dim(cfg: CfgNode) -> int:
     if cfg.MODEL.ARCH in PUBLISHED:
         return PUBLISHED[cfg.MODEL.ARCH].sizes.embed_dim
     return ClipSizes.from_state_dict(load_clip_state_dict(cfg.MODEL.CLIP_WEIGHTS)).embed_dim
-
-
-def _synthetic_clip(cfg: CfgNode) -> VideoBatch:
-    side = cfg.DATA.TRAIN_CROP_SIZE
-    zeros = torch.zeros(1, dtype=torch.long)
-    frames = torch.randint(256, (1, 3, cfg.DATA.NUM_FRAMES, side, side), dtype=torch.uint8)
-    return VideoBatch(frames, label=zeros, video_id=zeros, view=zeros)
 
 
 def _one_step(cfg: CfgNode, method: Method, batch: VideoBatch) -> float:

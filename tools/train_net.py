@@ -16,6 +16,7 @@ from slowfast.datasets.build import build_split_loader
 from slowfast.datasets.types import Split, VideoBatch
 from slowfast.engine.build import build_lr_schedule, build_optimizer, build_step, load_into
 from slowfast.engine.checkpoint import last_checkpoint, read_checkpoint, resume
+from slowfast.engine.complexity import describe
 from slowfast.engine.evaluator import EvalConfig, evaluate
 from slowfast.engine.launch import ProcessContext
 from slowfast.engine.meters import ValMeter
@@ -45,6 +46,8 @@ def train(context: ProcessContext, cfg: CfgNode) -> None:
     loader = split_loader(cfg, context, train_split)
     val_loader = split_loader(cfg, context, val_split)
     method = build_method(cfg, train_split.label_set).to(context.device)
+    if cfg.LOG_MODEL_INFO and context.rank == 0:
+        logger.info("Model: %s", describe(method, num_frames=cfg.DATA.NUM_FRAMES, side=cfg.DATA.TRAIN_CROP_SIZE))
     optimizer = build_optimizer(cfg, method.named_parameters())
     step, scaler = build_step(cfg, _wrap(method, cfg, context), optimizer, device=context.device)
     start_epoch = _initialise(cfg, method, optimizer, scaler)

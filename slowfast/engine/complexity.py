@@ -1,0 +1,48 @@
+"""Size and cost of a method."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from slowfast.datasets.types import VideoBatch
+from slowfast.methods.base import Method
+
+
+def synthetic_clip(*, num_frames: int, side: int) -> VideoBatch:
+    """One grey clip with label 0, frames (1, 3, T, side, side)."""
+    zeros = torch.zeros(1, dtype=torch.long)
+    frames = torch.full((1, 3, num_frames, side, side), 127, dtype=torch.uint8)
+    return VideoBatch(frames, label=zeros, video_id=zeros, view=zeros)
+
+
+def count_parameters(method: Method) -> tuple[int, int]:
+    """Count all parameters, and those that are trained."""
+    trained = sum(parameter.numel() for _, parameter in method.trainable_parameters())
+    return sum(parameter.numel() for parameter in method.parameters()), trained
+
+
+def count_gflops(method: Method, batch: VideoBatch) -> float:
+    """Count the operations of scoring a batch, on the meta device, where no fused kernel hides any.
+
+    No random number is drawn and no device is used.
+
+    Returns:
+        GFLOPs; a multiplication and an addition are two.
+    """
+    abstract = copy.deepcopy(method).to("meta").eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        abstract(batch.to("meta"))
+    return counter.get_total_flops() / 1e9
+
+
+def describe(method: Method, *, num_frames: int, side: int) -> str:
+    """Say in one line how large a method is and what a clip costs."""
+    total, trained = count_parameters(method)
+    gflops = count_gflops(method, synthetic_clip(num_frames=num_frames, side=side))
+    return (
+        f"{total / 1e6:.2f} M parameters, {trained / 1e6:.2f} M trained; "
+        f"{gflops:.1f} GFLOPs for a clip of {num_frames} frames, {side} x {side} pixels"
+    )
