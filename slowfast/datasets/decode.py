@@ -230,7 +230,7 @@ class _Video:
         self.truncated = self._is_truncated(formats)
 
     def _scan(self) -> None:
-        hidden = _hidden_picture_test(self._stream.codec_context.name)
+        codec = self._stream.codec_context.name
         try:
             for packet in self._container.demux(self._stream):
                 if packet.size == 0:
@@ -239,7 +239,7 @@ class _Video:
                     self._ended_early = True
                     break
                 # DivX files carry one-byte fillers
-                shown = packet.size > 1 and not packet.is_discard and not hidden(packet)
+                shown = packet.size > 1 and not packet.is_discard and not _is_hidden(packet, codec)
                 self._table.append(_PacketInfo(packet.pts, packet.dts, packet.is_keyframe, shown))
                 if self._hold:
                     self._held.append(packet)
@@ -305,8 +305,6 @@ class _Video:
         if images is None:
             images = self._read_by_count(wanted, info)
         row = {index: i for i, index in enumerate(wanted)}
-        if list(indices) == wanted:
-            return np.stack(images)
         return np.stack([images[row[index]] for index in indices])
 
     def _read_by_pts(self, wanted: list[int], info: VideoInfo) -> list[NDArray[np.uint8]] | None:
@@ -314,7 +312,7 @@ class _Video:
         images: dict[int, NDArray[np.uint8]] = {}
         for segment in plan_segments(wanted, packets):
             missing = set(segment.pts)
-            for frame in self._decode_from(segment.start):
+            for frame in self._decode_from(segment.start, wanted=frozenset(missing)):
                 if frame.pts in missing:
                     images[frame.pts] = _to_rgb(frame, info)
                     missing.remove(frame.pts)
@@ -335,11 +333,14 @@ class _Video:
             emitted += 1
         raise _FrameCountError(emitted)
 
-    def _decode_from(self, ordinal: int) -> Iterator[Any]:
+    def _decode_from(self, ordinal: int, *, wanted: frozenset[int] | None = None) -> Iterator[Any]:
+        """Decode from a packet on; of frames not `wanted`, those that no other frame refers to are left out."""
         codec = self._stream.codec_context
         codec.flush_buffers()
         for packet in self._packets_from(ordinal):
+            codec.skip_frame = "DEFAULT" if wanted is None or packet.pts in wanted else "NONREF"
             yield from codec.decode(packet)
+        codec.skip_frame = "DEFAULT"
         yield from codec.decode(None)
 
     def _packets_from(self, ordinal: int) -> Iterator[Any]:
@@ -378,11 +379,9 @@ def _to_rgb(frame: Any, info: VideoInfo) -> NDArray[np.uint8]:  # noqa: ANN401 -
     return image
 
 
-def _hidden_picture_test(codec: str) -> Callable[[Any], bool]:
+def _is_hidden(packet: Any, codec: str) -> bool:  # noqa: ANN401 - av has no useful stubs
     """VP8 stores pictures that are only ever referred to in packets of their own."""
-    if codec == "vp8":
-        return lambda packet: not bytes(packet)[0] & 0x10
-    return lambda packet: False
+    return codec == "vp8" and not bytes(packet)[0] & 0x10
 
 
 def _bytes_missing(path: Path) -> bool:

@@ -96,7 +96,9 @@ def test_decoding_starts_at_the_latest_keyframe(numbered_mp4, wanted, start, mon
     starts = []
     original = decode._Video._decode_from
     monkeypatch.setattr(
-        decode._Video, "_decode_from", lambda self, ordinal: starts.append(ordinal) or original(self, ordinal)
+        decode._Video,
+        "_decode_from",
+        lambda self, ordinal, **options: starts.append(ordinal) or original(self, ordinal, **options),
     )
     read_frames(numbered_mp4, wanted)
     assert starts == [start]
