@@ -52,8 +52,7 @@ class VideoInfo:
         duration: length in the unit of `pts`; None if the stream does not state one.
         stated_frames: frame count in the header, 0 if it has none; may differ from `num_frames`.
         pts: time stamps in presentation order; None if unknown or not asked for.
-        width: pixels.
-        height: pixels.
+        width, height: picture size in pixels.
     """
 
     num_frames: int
@@ -323,8 +322,7 @@ class _Video:
         return [images[pts] for pts in wanted]
 
     def _read_by_count(self, wanted: list[int], info: VideoInfo) -> list[NDArray[np.uint8]]:
-        images: list[NDArray[np.uint8]] = []
-        emitted = 0
+        images, emitted = list[NDArray[np.uint8]](), 0
         for frame in self._decode_from(0):
             if emitted == wanted[len(images)]:
                 images.append(_to_rgb(frame, info))
