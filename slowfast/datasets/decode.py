@@ -17,8 +17,7 @@ DECODERS = {"pyav": "slowfast.datasets.decode:decode_frames"}
 
 Threads = Literal["NONE", "AUTO"]
 
-# A file up to this size is held compressed in memory while it is decoded; of a larger one only the needed parts are
-# read a second time.
+# Up to this size a file is held compressed in memory; of a larger one the needed parts are read a second time.
 _MAX_HELD_BYTES = 64 * 2**20
 
 # Containers whose time stamps are stated per frame. AVI states none: with B-frames FFmpeg's guesses are out of order.
