@@ -5,21 +5,16 @@ every other point of all three curves.
 """
 
 import math
-import os
 import re
-from pathlib import Path
 
 import pytest
-import torch
 
 from slowfast.engine.lr_policy import LrSchedule, learning_rate
 
-GOLDEN = Path(os.environ.get("SLOWFAST_GOLDEN_DIR") or Path(__file__).parent / "data") / "golden_stdd.pt"
-
 
 @pytest.fixture(scope="module")
-def recorded():
-    return torch.load(GOLDEN, weights_only=True)["lr"]
+def recorded(golden):
+    return golden["lr"]
 
 
 @pytest.fixture(scope="module")

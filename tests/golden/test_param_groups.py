@@ -1,19 +1,8 @@
 """Parameter groups against the lists recorded from the reference."""
 
-import os
-from pathlib import Path
-
 import pytest
-import torch
 
 from slowfast.engine.optim import DEFAULT_KEYWORD, parameter_groups
-
-GOLDEN = Path(os.environ.get("SLOWFAST_GOLDEN_DIR") or Path(__file__).parent / "data") / "golden_stdd.pt"
-
-
-@pytest.fixture(scope="module")
-def golden():
-    return torch.load(GOLDEN, weights_only=True)
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,8 @@ normalisation is a linear fit, the short side of the test crops is searched, and
 to reproduce every training crop.
 """
 
-import os
 import random
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,8 +21,6 @@ from slowfast.datasets.frame_sampling import (
 )
 from slowfast.datasets.transforms import SpatialSettings, random_view, short_side_resize, uniform_crop
 
-GOLDEN = Path(os.environ.get("SLOWFAST_GOLDEN_DIR") or Path(__file__).parent / "data") / "golden_stdd.pt"
-
 # Constants of the recipe that leave no trace in the file: the default frame rate of the configuration, offset
 # sampling on (it acts only where the duration is unknown), and Inception's box for the random resized crop.
 TARGET_FPS = 30
@@ -32,11 +28,6 @@ OFFSETS = True
 BOX_AREA, BOX_ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)
 
 HALF_PRECISION = 2e-3  # results are stored in fp16, with absolute values up to about 2.5
-
-
-@pytest.fixture(scope="module")
-def golden():
-    return torch.load(GOLDEN, weights_only=True)
 
 
 def test_temporal_sampling(golden):
