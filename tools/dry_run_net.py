@@ -18,10 +18,13 @@ from slowfast.methods.base import Method
 from slowfast.methods.build import build_method
 from slowfast.models.clip.arch import PUBLISHED, ClipSizes
 from slowfast.models.clip.weights import cached_archive, load_clip_state_dict
+from slowfast.text.tokenizer import Tokenizer
 from slowfast.utils.io import atomic_save
 from slowfast.utils.seed import seed_everything
 
 _STAND_IN_PROMPTS = 4
+_TEMPLATE_CLASSES = 8
+"""Classes whose templates are encoded; all of them would take minutes on a CPU."""
 
 
 def dry_run(cfg: CfgNode) -> None:
@@ -34,7 +37,9 @@ def dry_run(cfg: CfgNode) -> None:
     seed_everything(cfg.RNG_SEED)
     with tempfile.TemporaryDirectory() as folder:
         label_set = _label_set(cfg, missing)
-        method = build_method(_with_stand_ins(cfg, missing, Path(folder), len(label_set)), label_set)
+        Tokenizer()(label_set.names)  # names that do not fit into the context are found here
+        few = label_set if cfg.DATA.TEXT_AUG else LabelSet.from_names(label_set.names[:_TEMPLATE_CLASSES])
+        method = build_method(_with_stand_ins(cfg, missing, Path(folder), len(few)), few)
     _print("method", f"{cfg.METHOD}, {cfg.MODEL.ARCH}, temporal module {cfg.MODEL.TEMPORAL_MODELING_TYPE}")
     _print("classes", str(len(label_set)))
     _print("size", describe(method, num_frames=cfg.DATA.NUM_FRAMES, side=cfg.DATA.TRAIN_CROP_SIZE))

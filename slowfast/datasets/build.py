@@ -1,3 +1,4 @@
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,8 +78,13 @@ def build_video_loader(
     return DataLoader(dataset, batch_size=1, sampler=sampler, **_loader_options(cfg, rank=rank))
 
 
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _loader_options(cfg: "CfgNode", *, rank: int) -> dict[str, Any]:
-    num_workers = cfg.DATA_LOADER.NUM_WORKERS
+    # More workers than cores only wait for each other; the samples are the same for any number.
+    num_workers = min(cfg.DATA_LOADER.NUM_WORKERS, _num_cores())
     return {
         "collate_fn": collate,
         "num_workers": num_workers,

@@ -133,6 +133,8 @@ class Trainer:
         batches = tqdm(loader, desc=f"epoch {epoch + 1}", unit="it", disable=not show, leave=False)
         for iteration, batch in enumerate(batches):
             report.data_ready()
+            if not len(batch):
+                raise ValueError(f"not one video of a batch can be decoded; the first: {batch.bad[0]}")
             rate = learning_rate(epoch + iteration / num_iters, self.schedule)
             set_learning_rate(self.optimizer, rate)
             # A stream per step, the same on every rank: resuming at any step needs no saved random state.

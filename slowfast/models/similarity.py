@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
 def class_logits(video: Tensor, text: Tensor, scale: Tensor) -> Tensor:
-    """Score every class for every video.
+    """Score every class for every video, in fp32 even under autocast.
+
+    At a scale of 100, bf16 would round logits to eighths.
 
     Args:
         video: frame embeddings, (B, T, E), unit norm.
@@ -23,11 +27,17 @@ def class_logits(video: Tensor, text: Tensor, scale: Tensor) -> Tensor:
     """
     if video.shape[-1] != text.shape[-1]:
         raise ValueError(f"video embeddings have width {video.shape[-1]}, text embeddings {text.shape[-1]}")
-    if text.ndim == 2:
-        return frame_mean_logits(video, text, scale)
-    if text.ndim == 3:
-        return frame_prompt_logits(video, text, scale)
-    raise ValueError(f"text embeddings have shape {tuple(text.shape)}; expected (K, E) or (K, P, E)")
+    score = {2: frame_mean_logits, 3: frame_prompt_logits}.get(text.ndim)
+    if score is None:
+        raise ValueError(f"text embeddings have shape {tuple(text.shape)}; expected (K, E) or (K, P, E)")
+    with _without_autocast(video.device.type):
+        return score(video, text, scale)
+
+
+def _without_autocast(device_type: str) -> contextlib.AbstractContextManager[object]:
+    if torch.amp.is_autocast_available(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return contextlib.nullcontext()
 
 
 def unit_norm(x: Tensor) -> Tensor:

@@ -40,14 +40,16 @@ class TextBank:
 
 
 def encode_texts(texts: Sequence[str], *, encode: TextEncoder, tokenizer: Tokenizer) -> Tensor:
-    """Embed texts in chunks.
+    """Embed texts in chunks of similar length, since a tower may skip what lies behind the longest text of a chunk.
 
     Returns:
         Features, unit norm, fp32, (N, E).
     """
     tokens = tokenizer(texts)
+    order = tokens.argmax(dim=-1).argsort(stable=True)
     with torch.no_grad():
-        features = torch.cat([encode(chunk).float() for chunk in tokens.split(_CHUNK)])
+        features = torch.cat([encode(chunk).float() for chunk in tokens[order].split(_CHUNK)])
+    features = torch.empty_like(features).index_copy_(0, order.to(features.device), features)
     return features / features.norm(dim=-1, keepdim=True)
 
 
