@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -55,22 +56,24 @@ def train(context: ProcessContext, cfg: CfgNode) -> None:
     if cfg.VAL_MODE:
         validate(max(start_epoch - 1, 0))
         return
-    writer = None
-    if cfg.TENSORBOARD.ENABLE and context.rank == 0:
-        writer = TensorboardWriter(Path(cfg.OUTPUT_DIR) / (cfg.TENSORBOARD.LOG_DIR or "tensorboard"))
-    trainer = Trainer(
-        method,
-        step=step,
-        optimizer=optimizer,
-        scaler=scaler,
-        schedule=build_lr_schedule(cfg),
-        device=context.device,
-        config=_train_config(cfg, num_videos=len(loader.dataset)),  # type: ignore[arg-type]
-        set_epoch=loader.batch_sampler.set_epoch,  # type: ignore[union-attr]
-        validate=validate,
-        on_scalars=writer,
-    )
-    trainer.fit(loader, start_epoch=start_epoch)
+    with contextlib.ExitStack() as stack:
+        writer = None
+        if cfg.TENSORBOARD.ENABLE and context.rank == 0:
+            folder = Path(cfg.OUTPUT_DIR) / (cfg.TENSORBOARD.LOG_DIR or "tensorboard")
+            writer = stack.enter_context(TensorboardWriter(folder))
+        trainer = Trainer(
+            method,
+            step=step,
+            optimizer=optimizer,
+            scaler=scaler,
+            schedule=build_lr_schedule(cfg),
+            device=context.device,
+            config=_train_config(cfg, num_videos=len(loader.dataset)),  # type: ignore[arg-type]
+            set_epoch=loader.batch_sampler.set_epoch,  # type: ignore[union-attr]
+            validate=validate,
+            on_scalars=writer,
+        )
+        trainer.fit(loader, start_epoch=start_epoch)
 
 
 def start_phase(context: ProcessContext, cfg: CfgNode) -> None:

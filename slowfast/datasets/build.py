@@ -46,6 +46,8 @@ def build_split_loader(
     """
     dataset = build_dataset(split, cfg=cfg)
     options = _loader_options(cfg, rank=rank)
+    if split.mode == "train" and cfg.TRAIN.BATCH_SIZE % local_world_size:
+        raise ValueError(f"TRAIN.BATCH_SIZE: {cfg.TRAIN.BATCH_SIZE} does not divide among {local_world_size} processes")
     per_rank = max(1, (cfg.TEST if split.mode == "test" else cfg.TRAIN).BATCH_SIZE // local_world_size)
     if split.mode == "train":
         batches = TrainBatchSampler(

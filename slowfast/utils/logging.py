@@ -98,7 +98,7 @@ def log_json_stats(stats: Mapping[str, Any], output_dir: str | Path | None = Non
         output_dir: folder of `json_stats.log`; None only logs.
     """
     line = redact(f"json_stats: {format_json_stats(stats)}")
-    get_logger(__name__).info(line)
+    get_logger(__name__).info(line, stacklevel=2)
     if output_dir is None:
         return
     from slowfast.utils.distributed import is_master  # here, because it loads torch
