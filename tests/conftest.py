@@ -1,0 +1,69 @@
+"""A CLIP small enough for every test: 2 layers, width 64, patches of 8 on 32 pixels, the full vocabulary."""
+
+import pytest
+import torch
+
+from slowfast.datasets.label_set import LabelSet
+from slowfast.datasets.types import VideoBatch
+from slowfast.models.build import build_clip
+from slowfast.models.clip.arch import ClipSizes
+from slowfast.models.clip.weights import random_clip_state_dict
+
+
+@pytest.fixture(scope="session")
+def tiny_sizes():
+    return ClipSizes(
+        image_size=32, patch_size=8, vision_width=64, vision_layers=2, embed_dim=32, text_width=64, text_layers=2
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_state(tiny_sizes):
+    """Its random weights; shared, so leave them as they are."""
+    return random_clip_state_dict(tiny_sizes, seed=5)
+
+
+@pytest.fixture(scope="session")
+def build_tiny(tiny_state):
+    """Builds the tiny CLIP with a temporal module and its options."""
+
+    def build(temporal_modeling_type=None, **options):
+        return build_clip(tiny_state, temporal_modeling_type=temporal_modeling_type, block_options=options)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tiny_state, tmp_path_factory):
+    """The tiny CLIP as a file."""
+    path = tmp_path_factory.mktemp("clip") / "tiny.pt"
+    torch.save(tiny_state, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_labels():
+    return LabelSet.from_names(["surfing", "pouring tea", "climbing stairs"])
+
+
+@pytest.fixture(scope="session")
+def make_batch(tiny_sizes):
+    """Makes a batch of uint8 noise for the tiny CLIP."""
+
+    def make(num_videos=2, num_frames=4, *, num_classes=3, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        side = tiny_sizes.image_size
+        return VideoBatch(
+            frames=torch.randint(256, (num_videos, 3, num_frames, side, side), generator=generator, dtype=torch.uint8),
+            label=torch.randint(num_classes, (num_videos,), generator=generator),
+            video_id=torch.arange(num_videos),
+            view=torch.zeros(num_videos, dtype=torch.long),
+        )
+
+    return make
+
+
+@pytest.fixture
+def tiny_frames(make_batch):
+    """Normalised frames, (2, 3, 4, 32, 32)."""
+    return make_batch().frames.float() / 127.5 - 1
