@@ -21,7 +21,7 @@ from slowfast.methods.build import build_method
 from slowfast.protocols.base import EvalProtocol
 from slowfast.protocols.build import build_protocol
 from slowfast.report.results import RunResult, save_predictions, write_results
-from slowfast.utils.io import sha256_file
+from slowfast.utils.io import sha256_file, sha256_tensors
 from slowfast.utils.logging import get_logger, log_json_stats
 from slowfast.utils.parser import cfg_hash
 
@@ -48,7 +48,7 @@ def test(context: ProcessContext, cfg: CfgNode) -> None:
         predictions = {split.name: _score(cfg, context, method, split) for split in protocol.eval_splits()}
         if context.rank == 0:
             suffix = f"_{views}views" if len(series) > 1 else ""
-            _report(cfg, protocol, predictions, weights=weights, suffix=suffix)
+            _report(cfg, protocol, predictions, method=method, weights=weights, suffix=suffix)
 
 
 def num_views(cfg: CfgNode) -> Sequence[int]:
@@ -91,6 +91,7 @@ def _report(
     protocol: EvalProtocol,
     predictions: dict[str, Predictions],
     *,
+    method: Method,
     weights: Path | None,
     suffix: str,
 ) -> None:
@@ -109,6 +110,7 @@ def _report(
             split=name,
             seed=cfg.RNG_SEED,
             config_sha256=cfg_hash(cfg),
+            model_sha256=sha256_tensors(method.checkpoint_state()),
             weights=str(weights) if weights else "",
             weights_sha256=sha256_file(weights) if weights else "",
         )

@@ -36,6 +36,7 @@ class RunResult:
         config_sha256: hash of the resolved configuration.
         weights: file of the weights, "" for weights that came from no file.
         weights_sha256: its hash, "" likewise.
+        model_sha256: hash of the tensors that were scored, whatever file, mixture or seed they came from.
         versions: package -> version.
         git_revision: commit of the code, None outside a checkout.
     """
@@ -47,6 +48,7 @@ class RunResult:
     split: str
     seed: int
     config_sha256: str
+    model_sha256: str
     weights: str = ""
     weights_sha256: str = ""
     missing: tuple[str, ...] = ()
@@ -187,6 +189,7 @@ _SCHEMA = {
     "split": (lambda v: isinstance(v, str) and bool(v), "a name"),
     "seed": (lambda v: isinstance(v, int) and not isinstance(v, bool), "an integer"),
     "config_sha256": (_is_hash, "64 hexadecimal digits"),
+    "model_sha256": (_is_hash, "64 hexadecimal digits"),
     "weights": (lambda v: isinstance(v, str), "a file name or an empty string"),
     "weights_sha256": (lambda v: v == "" or _is_hash(v), "64 hexadecimal digits or an empty string"),
     "versions": (lambda v: _is_table(v, str), "an object of strings"),

@@ -17,6 +17,7 @@ def result(**changes):
         "split": "test.csv",
         "seed": 0,
         "config_sha256": rs.config_hash("A: 1\n"),
+        "model_sha256": "b" * 64,
         "weights": "swa_2_22.pth",
         "weights_sha256": "0" * 64,
     }
