@@ -16,7 +16,7 @@ from slowfast.engine.build import build_optimizer, build_step
 from slowfast.engine.complexity import describe, synthetic_clip
 from slowfast.methods.base import Method
 from slowfast.methods.build import build_method
-from slowfast.models.clip.arch import PUBLISHED, ClipSizes
+from slowfast.models.clip.arch import PUBLISHED, ClipSizes, published_clip
 from slowfast.models.clip.weights import cached_archive, load_clip_state_dict
 from slowfast.text.tokenizer import Tokenizer
 from slowfast.utils.io import atomic_save
@@ -57,8 +57,9 @@ def missing_files(cfg: CfgNode) -> Iterator[tuple[str, str]]:
     wanted = {"DATA.INDEX_LABEL_MAPPING_FILE": data.INDEX_LABEL_MAPPING_FILE}
     if data.TEXT_AUG:
         wanted["DATA.TEXT_AUG_FEATURE_FILE"] = data.TEXT_AUG_FEATURE_FILE
-    if cfg.MODEL.CLIP_WEIGHTS == "" and cfg.MODEL.ARCH in PUBLISHED:
-        archive = cached_archive(PUBLISHED[cfg.MODEL.ARCH], cache_dir=cfg.MODEL.CLIP_CACHE_DIR or None)
+    published = published_clip(cfg.MODEL.CLIP_WEIGHTS or cfg.MODEL.ARCH)
+    if published is not None:
+        archive = cached_archive(published, cache_dir=cfg.MODEL.CLIP_CACHE_DIR or None)
         wanted["MODEL.ARCH (downloaded by the first run)"] = str(archive)
     elif cfg.MODEL.CLIP_WEIGHTS != "random":
         wanted["MODEL.CLIP_WEIGHTS"] = cfg.MODEL.CLIP_WEIGHTS
