@@ -6,9 +6,6 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-# Tools run from a checkout without installation as well.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from slowfast.config.node import CfgNode, ConfigError
 from slowfast.utils.parser import (
     assert_and_infer_cfg,

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-
-# Tools run from a checkout without installation as well.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from slowfast.utils.parser import (
     assert_and_infer_cfg,
