@@ -39,7 +39,7 @@ def test(context: ProcessContext, cfg: CfgNode) -> None:
     """
     start_phase(context, cfg)
     label_set = build_protocol(cfg).eval_splits()[0].label_set
-    method = build_method(cfg, label_set)
+    method = build_method(cfg, label_set, training=False)
     weights = load_test_weights(cfg, method)
     method.to(context.device)
     series = num_views(cfg)

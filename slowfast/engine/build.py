@@ -157,6 +157,4 @@ def load_into(method: Method, state: dict[str, Tensor], *, source: str | Path) -
         allow_missing=(*method.optional_prefixes, *method.transient_prefixes),
         allow_unexpected=(*method.optional_prefixes, *method.transient_prefixes),
     )
-    logger.info(
-        "Loaded %s; missing: %s; unused: %d entries", source, list(report.missing) or "nothing", len(report.unused)
-    )
+    logger.info("Loaded %s; %d optional entries absent, %d not used", source, len(report.missing), len(report.unused))

@@ -9,12 +9,13 @@ from slowfast.methods.base import Method
 from slowfast.utils.registry import resolve
 
 
-def build_method(cfg: CfgNode, label_set: LabelSet) -> Method:
+def build_method(cfg: CfgNode, label_set: LabelSet, *, training: bool = True) -> Method:
     """Build the method that METHOD names, with the text of a label set.
 
     Args:
         cfg: the frozen configuration.
         label_set: the classes to score.
+        training: whether it will be trained; otherwise what only training needs, such as a teacher, is left out.
 
     Returns:
         The method on the CPU.
@@ -22,4 +23,4 @@ def build_method(cfg: CfgNode, label_set: LabelSet) -> Method:
     Raises:
         ValueError: if the method is unknown, or its weights or text files are not usable.
     """
-    return resolve(METHODS, cfg.METHOD, key="METHOD")(cfg, label_set)
+    return resolve(METHODS, cfg.METHOD, key="METHOD")(cfg, label_set, training=training)

@@ -25,23 +25,26 @@ from slowfast.utils.registry import resolve
 RANDOM = "random"
 
 
-def build(cfg: CfgNode, label_set: LabelSet) -> STDD:
+def build(cfg: CfgNode, label_set: LabelSet, *, training: bool) -> STDD:
     """Build STDD for a label set.
 
     Raises:
         ValueError: if weights, text features or options are not usable.
     """
     options = {name: getattr(cfg.MODEL, name.upper()) for name in block_option_names()}
-    return assemble(StddConfig.from_cfg(cfg), options, label_set)
+    return assemble(StddConfig.from_cfg(cfg), options, label_set, training=training)
 
 
-def assemble(config: StddConfig, block_options: Mapping[str, Any], label_set: LabelSet) -> STDD:
+def assemble(
+    config: StddConfig, block_options: Mapping[str, Any], label_set: LabelSet, *, training: bool = True
+) -> STDD:
     """Build STDD from typed options.
 
     Args:
         config: options of the method.
         block_options: options of the temporal module.
         label_set: the classes to score.
+        training: whether to build the teacher.
 
     Returns:
         The method on the CPU, in training mode.
@@ -57,7 +60,7 @@ def assemble(config: StddConfig, block_options: Mapping[str, Any], label_set: La
         source=source,
     )
     distillation, teacher = None, None
-    if config.distil:
+    if config.distil and training:
         distillation = FrameDistillation(mode=config.distillation_mode, ratio=config.distillation_ratio)
         teacher = build_clip(state, source=source) if distillation.active else None
     method = STDD(
