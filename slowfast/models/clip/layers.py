@@ -16,7 +16,7 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last axis, (..., D) -> (..., D)."""
-        normed = F.layer_norm(x.float(), self.normalized_shape, self.weight, self.bias, self.eps)
+        normed = F.layer_norm(x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps)
         return normed.to(x.dtype)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
+import zlib
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,21 @@ _STORAGE_DTYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
+
+
+# What a pickle or a zip file full of nonsense may raise on the way.
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    zlib.error,
+    StopIteration,
+    EOFError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 class _Module:
@@ -105,23 +121,15 @@ def read_torchscript_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: if the archive is damaged or holds anything but modules and tensors.
     """
+    tensors: dict[str, Tensor] = {}
     try:
         with zipfile.ZipFile(path) as archive:
             main = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
             content = io.BytesIO(archive.read(main))
             module = _TensorUnpickler(content, archive, main.rsplit("/", 1)[0]).load()
-    except (
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-        StopIteration,
-        KeyError,
-        EOFError,
-        TypeError,
-        IndexError,
-    ) as error:
+        _collect(module, "", tensors)
+    except _UNREADABLE as error:
         raise ValueError(f"{path}: not a readable TorchScript archive ({error!r})") from error
-    tensors: dict[str, Tensor] = {}
-    _collect(module, "", tensors)
     return tensors
 
 

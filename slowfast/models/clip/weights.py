@@ -7,8 +7,8 @@ PySlowFast family (``{"model_state": {"model.<name>": ...}}``).
 from __future__ import annotations
 
 import hashlib
+import http.client
 import math
-import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Mapping
@@ -101,8 +101,11 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _is_torchscript(path: Path) -> bool:
     if not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False  # damaged; whoever reads it next says so
 
 
 def cached_archive(published: PublishedClip, *, cache_dir: str | Path | None = None) -> Path:
@@ -136,7 +139,7 @@ def download(published: PublishedClip, *, cache_dir: str | Path | None = None) -
             while chunk := response.read(_CHUNK_BYTES):
                 digest.update(chunk)
                 file.write(chunk)
-    except (urllib.error.URLError, TimeoutError, OSError) as error:
+    except (http.client.HTTPException, OSError) as error:
         partial.unlink(missing_ok=True)
         raise ValueError(
             f"cannot download {published.name} from {published.url} ({error}); "

@@ -1,0 +1,239 @@
+import dataclasses
+import hashlib
+import io
+import re
+import shutil
+import urllib.error
+import urllib.request
+import warnings
+import zipfile
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from slowfast.models.clip.arch import PUBLISHED
+from slowfast.models.clip.model import CLIP
+from slowfast.models.clip.weights import cached_archive, clip_entries, download, load_clip_state_dict
+
+
+def assert_same(found, expected):
+    assert set(found) == set(expected)
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype
+        assert torch.equal(found[name], tensor), name
+
+
+def save_torchscript(state, sizes, path):
+    class Traceable(CLIP):
+        def forward(self, tokens):
+            return self.logit_scale * self.encode_text(tokens)
+
+    clip = Traceable(sizes)
+    clip.load_state_dict(state)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(clip, torch.tensor([[49406, 5, 49407]]), check_trace=False).save(str(path))
+
+
+def test_plain_state_dict(tiny_state, tiny_weights):
+    assert_same(load_clip_state_dict(tiny_weights), tiny_state)
+    assert_same(load_clip_state_dict(str(tiny_weights)), tiny_state)
+
+
+def test_half_precision_stays(tiny_state, tmp_path):
+    half = {name: t.half() for name, t in tiny_state.items()}
+    torch.save(half, tmp_path / "half.pt")
+    assert_same(load_clip_state_dict(tmp_path / "half.pt"), half)
+
+
+def test_torchscript(tiny_state, tiny_sizes, tmp_path):
+    save_torchscript(tiny_state, tiny_sizes, tmp_path / "archive.pt")
+    assert_same(load_clip_state_dict(tmp_path / "archive.pt"), tiny_state)
+
+
+def test_safetensors(tiny_state, tmp_path):
+    save_file({name: t.contiguous() for name, t in tiny_state.items()}, tmp_path / "clip.safetensors")
+    assert_same(load_clip_state_dict(tmp_path / "clip.safetensors"), tiny_state)
+
+
+@pytest.mark.parametrize("prefix", ["model.", "module.model.", ""])
+@pytest.mark.parametrize("wrap", ["model_state", "state_dict"])
+def test_checkpoints(tiny_state, tmp_path, prefix, wrap):
+    state = {prefix + name: tensor for name, tensor in tiny_state.items()}
+    if prefix:
+        lead = prefix.removesuffix("model.")
+        state[f"{lead}raw_model.visual.proj"] = torch.zeros(1)
+        state[f"{lead}projector_v.0.weight"] = torch.zeros(32, 32)
+    torch.save({"epoch": 3, wrap: state, "cfg": "A: 1"}, tmp_path / "checkpoint.pyth")
+    assert_same(load_clip_state_dict(tmp_path / "checkpoint.pyth"), tiny_state)
+
+
+def test_integers_of_the_archive_are_not_parameters(tiny_state):
+    extra = {name: torch.tensor(7) for name in ("input_resolution", "context_length", "vocab_size")}
+    assert_same(clip_entries({**tiny_state, **extra}, source="x"), tiny_state)
+
+
+def test_unknown_name():
+    message = (
+        "CLIP weights 'vitb8': no such file; allowed: a file or one of vitb32, vitb16, vitl14, ViT-B/32, ViT-B/16, "
+        "ViT-L/14"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        load_clip_state_dict("vitb8")
+
+
+def test_file_without_a_clip(tmp_path):
+    path = tmp_path / "other.pt"
+    torch.save({"fc.weight": torch.zeros(2)}, path)
+    message = f"{path}: not a CLIP state dict: visual.conv1.weight is missing (found 1 entries)"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        load_clip_state_dict(path)
+
+
+@pytest.mark.parametrize(("content", "found"), [([1, 2], "list"), ({"a": 1}, "dict"), (torch.zeros(2), "Tensor")])
+def test_file_without_a_state_dict(tmp_path, content, found):
+    path = tmp_path / "other.pt"
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: holds {found}, not a state dict of tensors$"):
+        load_clip_state_dict(path)
+
+
+@pytest.mark.parametrize("name", ["text.pt", "text.safetensors"])
+def test_file_that_is_no_weight_file(tmp_path, name):
+    path = tmp_path / name
+    path.write_text("hello")
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        load_clip_state_dict(path)
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.999])
+def test_truncated_file(tiny_weights, tmp_path, keep):
+    content = tiny_weights.read_bytes()
+    path = tmp_path / "short.pt"
+    path.write_bytes(content[: int(keep * len(content))])
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: CLIP weights "):
+        load_clip_state_dict(path)
+
+
+def test_damaged_directory_of_an_archive(tiny_weights, tmp_path):
+    """The end mark is intact, so it looks like a zip file, but its table of contents is not."""
+    content = bytearray(tiny_weights.read_bytes())
+    with zipfile.ZipFile(tiny_weights) as archive:
+        start = archive.start_dir
+    content[start : start + 4] = b"\0\0\0\0"
+    path = tmp_path / "damaged.pt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        load_clip_state_dict(path)
+
+
+# --- downloads; no test touches the network ---
+
+
+@pytest.fixture
+def published(tiny_weights):
+    """A published archive whose content is the tiny CLIP."""
+    digest = hashlib.sha256(tiny_weights.read_bytes()).hexdigest()
+    url = f"https://example.invalid/{digest}/tiny.pt"
+    return dataclasses.replace(PUBLISHED["vitb16"], name="ViT-B/16", url=url, sha256=digest)
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """Replaces the network by given bytes or an exception; returns the list of requests."""
+
+    def start(answer):
+        requests = []
+
+        def urlopen(url, timeout=None):
+            requests.append(url)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer if hasattr(answer, "read") else io.BytesIO(answer)
+
+        monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+        return requests
+
+    return start
+
+
+def test_download_once(published, serve, tiny_weights, tiny_state, tmp_path):
+    requests = serve(tiny_weights.read_bytes())
+    path = download(published, cache_dir=tmp_path / "new" / "cache")
+    assert path == cached_archive(published, cache_dir=tmp_path / "new" / "cache")
+    assert_same(load_clip_state_dict(path), tiny_state)
+    assert download(published, cache_dir=tmp_path / "new" / "cache") == path
+    assert requests == [published.url]
+    assert [entry.name for entry in path.parent.iterdir()] == ["tiny.pt"]
+
+
+def test_name_leads_to_the_cache(published, serve, tiny_weights, tiny_state, tmp_path, monkeypatch):
+    monkeypatch.setitem(PUBLISHED, "vitb16", published)
+    requests = serve(urllib.error.URLError("offline"))
+    shutil.copy(tiny_weights, tmp_path / "tiny.pt")
+    for name in ("vitb16", "ViT-B/16"):
+        assert_same(load_clip_state_dict(name, cache_dir=tmp_path), tiny_state)
+    assert requests == []
+
+
+def test_default_cache_is_that_of_openai(published):
+    assert cached_archive(published).parts[-4:-1][-2:] == (".cache", "clip")
+
+
+def test_wrong_hash_in_the_cache(published, serve, tmp_path):
+    serve(urllib.error.URLError("offline"))
+    target = tmp_path / "tiny.pt"
+    target.write_bytes(b"other")
+    found = hashlib.sha256(b"other").hexdigest()
+    message = f"{target}: sha256 is {found}, expected {published.sha256}; delete the file to fetch it anew"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        download(published, cache_dir=tmp_path)
+
+
+def test_truncated_download_leaves_nothing(published, serve, tiny_weights, tmp_path):
+    content = tiny_weights.read_bytes()[:1000]
+    serve(content)
+    found = hashlib.sha256(content).hexdigest()
+    message = f"{published.url}: sha256 is {found}, expected {published.sha256}; nothing was kept"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        download(published, cache_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Breaking(io.BytesIO):
+    """A connection that breaks after the first block."""
+
+    def __init__(self, error):
+        super().__init__(b"x" * 10)
+        self.error = error
+
+    def read(self, size=-1):
+        if block := super().read(size):
+            return block
+        raise self.error
+
+
+def failures():
+    import http.client
+
+    return {
+        "no network": urllib.error.URLError("Name or service not known"),
+        "not found": urllib.error.HTTPError("https://example.invalid", 404, "Not Found", {}, None),
+        "timeout": TimeoutError("timed out"),
+        "reset": Breaking(ConnectionResetError("reset by peer")),
+        "incomplete": Breaking(http.client.IncompleteRead(b"x", 5)),
+    }
+
+
+@pytest.mark.parametrize("name", failures())
+def test_failed_download_says_what_to_do(published, serve, tmp_path, name):
+    serve(failures()[name])
+    target = tmp_path / "tiny.pt"
+    message = (
+        rf"^cannot download ViT-B/16 from {re.escape(published.url)} \(.+\); "
+        rf"put the file at {re.escape(str(target))} or set MODEL\.CLIP_WEIGHTS to a local file$"
+    )
+    with pytest.raises(ValueError, match=message):
+        download(published, cache_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
