@@ -332,6 +332,7 @@ def get_cfg() -> CfgNode:
         add_config = vars(leaf).get("add_config")
         if add_config is not None:
             add_config(cfg)
+    cfg.declare_optional()
     return cfg
 
 

@@ -15,6 +15,7 @@ from fvcore.common.config import CfgNode as _FvcoreCfgNode
 from slowfast.config.legacy import reason_absent
 
 _LEAF_TYPES = (tuple, list, str, int, float, bool, type(None))
+_OPTIONAL = "_optional_keys"
 
 
 class ConfigError(ValueError):
@@ -74,6 +75,10 @@ class CfgNode(_FvcoreCfgNode):
     def leaves(self) -> dict[str, Any]:
         """Return every value under its full dotted name, in order of declaration."""
         return _flatten(self, "")
+
+    def declare_optional(self) -> None:
+        """Let every key that is None now be set back to None by later merges, whatever they set it to before."""
+        self.__dict__[_OPTIONAL] = frozenset(key for key, value in self.leaves().items() if value is None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the tree as plain nested dictionaries."""
@@ -162,6 +167,7 @@ def _merge(values: Mapping[str, Any], root: CfgNode, *, where: str) -> None:
     if root.is_frozen():
         raise AttributeError("this config is frozen; merge before freezing it")
     prefix = f"{where}: " if where else ""
+    optional: frozenset[str] = root.__dict__.get(_OPTIONAL, frozenset())
 
     def visit(source: Mapping[str, Any], target: CfgNode, path: tuple[str, ...]) -> None:
         for name, value in source.items():
@@ -174,6 +180,8 @@ def _merge(values: Mapping[str, Any], root: CfgNode, *, where: str) -> None:
                 if not isinstance(section, Mapping):
                     raise ConfigError(f"{prefix}{full_key}: expected a section with keys below it, found {value!r}")
                 visit(section, current, (*path, str(name)))
+            elif full_key in optional and _literal(value) is None:
+                target[name] = None
             else:
                 target[name] = _coerce(value, current, fail=_type_error(prefix + full_key, current))
 

@@ -76,6 +76,17 @@ def test_values_are_read_as_yacs_reads_them(cfg, key, given, expected):
     assert type(value) is type(expected)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("SOLVER.CLIP_GRAD_L2NORM", 1.0), ("MODEL.TEMPORAL_MODELING_TYPE", "stcross_attend")]
+)
+def test_a_key_whose_default_is_none_can_be_set_back(cfg, key, value):
+    cfg.merge_from_list([key, value])
+    copy = cfg.clone()
+    copy.merge_from_list([key, "None"])
+    assert copy.leaves()[key] is None
+    assert cfg.leaves()[key] == value
+
+
 def test_an_empty_yaml_value_leaves_a_text_key_empty(cfg, tmp_path):
     cfg.merge_from_file(write(tmp_path, "a.yaml", "DATA:\n  PATH_PREFIX:\n"))
     assert cfg.DATA.PATH_PREFIX == ""
