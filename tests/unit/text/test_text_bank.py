@@ -1,0 +1,108 @@
+import re
+
+import pytest
+import torch
+
+from slowfast.text.text_bank import TextBank, encode_texts, load_feature_file, template_bank
+from slowfast.text.tokenizer import Tokenizer
+
+KEY = "DATA.TEXT_AUG_FEATURE_FILE"
+
+
+def encode(tokens):
+    """A stand-in for a text tower: any function of the tokens."""
+    generator = torch.Generator().manual_seed(0)
+    table = torch.randn(49408, 8, generator=generator)
+    return (table[tokens] * torch.arange(1, tokens.shape[1] + 1)[None, :, None]).sum(dim=1)
+
+
+def test_templates_are_averaged_as_unit_vectors():
+    names, templates = ["surfing", "pouring tea"], ["a {}.", "the {} of a person."]
+    tokenizer = Tokenizer()
+    bank = template_bank(names, encode=encode, tokenizer=tokenizer, templates=templates)
+    assert len(bank) == 2
+    for row, name in zip(bank.features, names, strict=True):
+        total = torch.zeros(8)
+        for template in templates:
+            feature = encode(tokenizer([template.format(name)]))[0]
+            total += feature / feature.norm()
+        assert torch.allclose(row, total / total.norm(), atol=1e-5)
+
+
+def test_texts_are_encoded_in_chunks_without_gradient():
+    sizes = []
+    weight = torch.ones(8, requires_grad=True)
+
+    def counting(tokens):
+        sizes.append(len(tokens))
+        return encode(tokens).half() * weight.half()
+
+    features = encode_texts(["cat"] * 1100, encode=counting, tokenizer=Tokenizer())
+    assert sizes == [512, 512, 76]
+    assert features.dtype == torch.float32
+    assert not features.requires_grad
+    assert torch.allclose(features.norm(dim=-1), torch.ones(1100), atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 2, 3, 4)])
+def test_bank_of_another_shape(shape):
+    message = f"text features have shape {shape}; expected (K, E) or (K, P, E)"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        TextBank(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_feature_file_of_any_float_dtype_and_length(tmp_path, dtype):
+    features = torch.randn(3, 4, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
+    torch.save(5 * features, tmp_path / "features.pt")
+    bank = load_feature_file(tmp_path / "features.pt", num_classes=3, embed_dim=8)
+    assert bank.features.dtype == torch.float32
+    expected = features.float() / features.float().norm(dim=-1, keepdim=True)
+    assert torch.allclose(bank.features, expected, atol=1e-3)
+    assert torch.allclose(bank.features.norm(dim=-1), torch.ones(3, 4), atol=1e-6)
+
+
+def with_bad_row(value):
+    features = torch.randn(3, 4, 8)
+    features[1, 2] = value
+    return features
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (torch.ones(3, 8), "holds (3, 8) torch.float32; expected a float tensor [classes, prompts, width]"),
+        (
+            torch.ones(3, 4, 8, dtype=torch.long),
+            "holds (3, 4, 8) torch.int64; expected a float tensor [classes, prompts, width]",
+        ),
+        ({"a": torch.ones(1)}, "holds dict; expected a float tensor [classes, prompts, width]"),
+        (torch.ones(5, 4, 8), "has 5 rows, but the label set has 3 classes"),
+        (torch.ones(3, 4, 9), "features have width 9, but the model's joint space has 8"),
+        (torch.ones(3, 0, 8), "feature [class, prompt] [] is zero, infinite or absent"),
+        (with_bad_row(0.0), "feature [class, prompt] [1, 2] is zero, infinite or absent"),
+        (with_bad_row(float("nan")), "feature [class, prompt] [1, 2] is zero, infinite or absent"),
+        (with_bad_row(float("inf")), "feature [class, prompt] [1, 2] is zero, infinite or absent"),
+    ],
+)
+def test_feature_file_that_does_not_fit(tmp_path, content, message):
+    path = tmp_path / "features.pt"
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{KEY}: {path}: {message}')}$"):
+        load_feature_file(path, num_classes=3, embed_dim=8)
+
+
+def test_no_file_is_an_error_not_a_fallback(tmp_path):
+    message = f"{KEY}: is empty, but DATA.TEXT_AUG is True; give a file with a tensor [classes, prompts, width]"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        load_feature_file("", num_classes=3, embed_dim=8)
+    path = tmp_path / "absent.pt"
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{path}: {KEY} not found')}$"):
+        load_feature_file(path, num_classes=3, embed_dim=8)
+
+
+def test_file_that_is_not_safe_to_load(tmp_path):
+    path = tmp_path / "features.pt"
+    torch.save({"f": print}, path)
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: {re.escape(KEY)} is damaged or holds objects"):
+        load_feature_file(path, num_classes=3, embed_dim=8)
