@@ -1,0 +1,102 @@
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+from slowfast.methods.build import build_method
+from slowfast.methods.stdd.build import clip_weights
+from slowfast.methods.stdd.config import StddConfig
+from slowfast.models.clip.arch import PUBLISHED, ClipSizes
+from slowfast.models.temporal.st_cross import SpaceTimeCrossBlock
+from slowfast.text.text_bank import template_bank
+from slowfast.text.tokenizer import Tokenizer
+
+
+def test_keys_reach_the_block(tiny_cfg, tiny_labels):
+    cfg = tiny_cfg(
+        **{
+            "MODEL.TEMPORAL_MODELING_TYPE": "stcross_attend",
+            "MODEL.CHANNEL_FOLD": 32,
+            "MODEL.TEMPORAL_SCALE": [1, 2],
+            "MODEL.STCROSS_MLP_INPUT": "merged",
+            "MODEL.TEMPORAL_SHUFFLE_EVAL": True,
+        }
+    )
+    for block in build_method(cfg, tiny_labels).model.visual.transformer.resblocks:
+        assert isinstance(block, SpaceTimeCrossBlock)
+        options = block.options
+        assert (options.channel_fold, list(options.temporal_scale)) == (32, [1, 2])
+        assert (options.stcross_mlp_input, options.temporal_shuffle_eval) == ("merged", True)
+
+
+def test_default_text_is_made_from_templates(tiny_cfg, tiny_labels, build_tiny):
+    method = build_method(tiny_cfg(), tiny_labels)
+    expected = template_bank(tiny_labels.names, encode=build_tiny().encode_text, tokenizer=Tokenizer())
+    assert torch.allclose(method.text_features, expected.features, atol=1e-6)
+
+
+def test_prompt_file(tiny_cfg, tiny_labels, tmp_path, make_batch):
+    features = torch.randn(3, 5, 32)
+    torch.save(features, tmp_path / "features.pt")
+    cfg = tiny_cfg(**{"DATA.TEXT_AUG": True, "DATA.TEXT_AUG_FEATURE_FILE": str(tmp_path / "features.pt")})
+    method = build_method(cfg, tiny_labels)
+    assert torch.allclose(method.text_features, features / features.norm(dim=-1, keepdim=True))
+    assert method.eval()(make_batch()).logits.shape == (2, 3)
+
+
+def test_prompt_file_of_another_dataset(tiny_cfg, tiny_labels, tmp_path):
+    path = tmp_path / "features.pt"
+    torch.save(torch.randn(400, 5, 32), path)
+    cfg = tiny_cfg(**{"DATA.TEXT_AUG": True, "DATA.TEXT_AUG_FEATURE_FILE": str(path)})
+    message = f"DATA.TEXT_AUG_FEATURE_FILE: {path}: has 400 rows, but the label set has 3 classes"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        build_method(cfg, tiny_labels)
+
+
+@pytest.mark.parametrize(("mode", "has_teacher"), [("intended", True), ("published", False)])
+def test_teacher_is_plain_clip_with_the_initial_weights(tiny_cfg, tiny_labels, tiny_state, mode, has_teacher):
+    keys = {
+        "MODEL.KEEP_RAW_MODEL": True,
+        "MODEL.RAW_MODEL_DISTILLATION": True,
+        "MODEL.DISTILLATION_MODE": mode,
+        "MODEL.TEMPORAL_MODELING_TYPE": "stcross_attend",
+    }
+    teacher = build_method(tiny_cfg(**keys), tiny_labels).raw_model
+    assert (teacher is not None) is has_teacher
+    if teacher is not None:
+        assert all(torch.equal(tensor, tiny_state[name]) for name, tensor in teacher.state_dict().items())
+        assert not any(isinstance(module, SpaceTimeCrossBlock) for module in teacher.modules())
+
+
+@pytest.mark.parametrize(("arch", "weights"), [("slowfast", ""), ("custom", ""), ("custom", "random")])
+def test_unknown_architecture(tiny_cfg, tiny_labels, arch, weights):
+    message = (
+        f"MODEL.ARCH: unknown value {arch!r}; allowed: vitb32, vitb16, vitl14, "
+        "or custom with MODEL.CLIP_WEIGHTS naming a file"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        build_method(tiny_cfg(**{"MODEL.ARCH": arch, "MODEL.CLIP_WEIGHTS": weights}), tiny_labels)
+
+
+def test_weights_of_other_sizes_than_the_architecture(tiny_cfg, tiny_labels, tiny_weights, tiny_sizes):
+    message = f"MODEL.ARCH: is vitb16, but {tiny_weights} holds {tiny_sizes}; set MODEL.ARCH to custom to use its sizes"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        build_method(tiny_cfg(**{"MODEL.ARCH": "vitb16"}), tiny_labels)
+
+
+def test_random_weights_have_the_sizes_of_the_architecture(tiny_cfg, tiny_sizes, monkeypatch):
+    monkeypatch.setitem(PUBLISHED, "vitb16", replace(PUBLISHED["vitb16"], sizes=tiny_sizes))
+    cfg = tiny_cfg(**{"MODEL.ARCH": "vitb16", "MODEL.CLIP_WEIGHTS": "random", "RNG_SEED": 3})
+    state, source = clip_weights(StddConfig.from_cfg(cfg))
+    again, _ = clip_weights(StddConfig.from_cfg(cfg))
+    assert source == "random"
+    assert ClipSizes.from_state_dict(state) == tiny_sizes
+    assert all(torch.equal(state[name], again[name]) for name in state)
+
+
+def test_compile_wraps_the_towers_without_changing_names(tiny_cfg, tiny_labels):
+    plain, compiled = (
+        build_method(tiny_cfg(**{"TRAIN.COMPILE": on}), tiny_labels).checkpoint_state() for on in (False, True)
+    )
+    assert list(plain) == list(compiled)

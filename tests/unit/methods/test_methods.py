@@ -1,0 +1,147 @@
+"""What every method promises to the engine."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from slowfast.config.defaults import get_cfg
+from slowfast.config.node import CfgNode
+from slowfast.methods import METHODS
+from slowfast.methods.base import Method, MethodOutput
+from slowfast.methods.build import build_method
+
+DISTILLING = {"MODEL.KEEP_RAW_MODEL": True, "MODEL.RAW_MODEL_DISTILLATION": True}
+
+
+@pytest.fixture(params=METHODS)
+def build(request, tiny_cfg, tiny_labels):
+    def make(**keys):
+        return build_method(tiny_cfg(METHOD=request.param, **{**DISTILLING, **keys}), tiny_labels)
+
+    return make
+
+
+@pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
+def test_one_return_type(build, make_batch, train):
+    method = build().train(train)
+    assert isinstance(method, Method)
+    output = method(make_batch(num_videos=3))
+    assert type(output) is MethodOutput
+    assert output.logits.shape == (3, 3)
+    assert output.logits.dtype == torch.float32
+    assert bool(output.losses) is train
+    for value in output.losses.values():
+        assert value.ndim == 0
+        assert torch.isfinite(value)
+    for value in output.log.values():
+        assert value.ndim == 0
+        assert not value.requires_grad
+
+
+def test_every_loss_term_reaches_a_parameter(build, make_batch):
+    method = build().train()
+    output = method(make_batch())
+    parameters = [parameter for _, parameter in method.trainable_parameters()]
+    for name, loss in output.losses.items():
+        gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        assert any(g is not None and g.any() for g in gradients), name
+
+
+def test_every_trainable_parameter_gets_a_gradient(build, make_batch):
+    """Otherwise DistributedDataParallel would have to search for unused parameters in each step."""
+    method = build().train()
+    sum(method(make_batch()).losses.values()).backward()
+    assert [name for name, parameter in method.trainable_parameters() if parameter.grad is None] == []
+
+
+def test_frozen_parameters_get_none(build, make_batch):
+    method = build().train()
+    sum(method(make_batch()).losses.values()).backward()
+    trainable = {name for name, _ in method.trainable_parameters()}
+    assert all(p.grad is None for name, p in method.named_parameters() if name not in trainable)
+
+
+def test_evaluation_is_deterministic_and_sees_each_video_alone(build, make_batch):
+    method, batch = build().eval(), make_batch(num_videos=3)
+    last = replace(
+        batch, frames=batch.frames[2:], label=batch.label[2:], video_id=batch.video_id[2:], view=batch.view[2:]
+    )
+    with torch.no_grad():
+        logits = method(batch).logits
+        assert torch.equal(method(batch).logits, logits)
+        assert torch.allclose(method(last).logits[0], logits[2], atol=1e-5)
+
+
+def test_checkpoint_restores_the_method(build, make_batch):
+    trained, fresh = build(), build()
+    with torch.no_grad():
+        for _, parameter in trained.trainable_parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    state = trained.checkpoint_state()
+    result = fresh.load_state_dict(state, strict=False)
+    assert not result.unexpected_keys
+    assert all(name.startswith(trained.transient_prefixes) for name in result.missing_keys)
+    batch = make_batch()
+    with torch.no_grad():
+        assert torch.equal(fresh.eval()(batch).logits, trained.eval()(batch).logits)
+
+
+def test_checkpoint_has_no_transient_entries(build):
+    method = build()
+    left_out = set(method.state_dict()) - set(method.checkpoint_state())
+    assert left_out == {name for name in method.state_dict() if name.startswith(method.transient_prefixes)}
+
+
+def test_pixels_may_be_bytes_or_floats(build, make_batch):
+    method = build().eval()
+    batch = make_batch()
+    with torch.no_grad():
+        floats = method(replace(batch, frames=batch.frames.float())).logits
+        assert torch.equal(floats, method(batch).logits)
+
+
+def test_configuration_is_not_kept(build):
+    """Configuration stops at the door."""
+    for module in build().modules():
+        assert not any(isinstance(value, CfgNode) for value in vars(module).values())
+
+
+def test_default_method_is_in_the_table():
+    assert get_cfg().METHOD in METHODS
+
+
+def test_unknown_method(tiny_cfg, tiny_labels):
+    with pytest.raises(ValueError, match=r"^METHOD: unknown value 'std'; did you mean 'stdd'\? allowed: \["):
+        build_method(tiny_cfg(METHOD="std"), tiny_labels)
+
+
+class Pixels(Method):
+    """The smallest method: returns what it sees."""
+
+    def set_label_set(self, label_set, bank):
+        pass
+
+    def training_forward(self, batch):
+        return MethodOutput(self.normalise(batch.frames), {"a": torch.zeros(())}, {})
+
+    def eval_forward(self, batch):
+        return MethodOutput(self.normalise(batch.frames), {}, {})
+
+
+def test_normalisation_against_a_loop(make_batch):
+    mean, std = [0.1, 0.2, 0.3], [0.5, 0.6, 0.7]
+    batch = make_batch()
+    found = Pixels(pixel_mean=mean, pixel_std=std)(batch).logits
+    for channel in range(3):
+        expected = (batch.frames[:, channel].double() / 255 - mean[channel]) / std[channel]
+        assert torch.allclose(found[:, channel].double(), expected, atol=1e-6)
+
+
+def test_forward_dispatches_on_the_mode(make_batch):
+    method = Pixels(pixel_mean=[0.0] * 3, pixel_std=[1.0] * 3)
+    assert list(method.train()(make_batch()).losses) == ["a"]
+    assert method.eval()(make_batch()).losses == {}
+    assert isinstance(method, nn.Module)
+    assert method.state_dict() == {}

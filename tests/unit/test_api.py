@@ -1,0 +1,130 @@
+import re
+
+import pytest
+import torch
+
+from slowfast.api import VideoClip, load_model
+from slowfast.config.defaults import get_cfg
+from slowfast.models.build import block_option_names
+from slowfast.models.similarity import class_logits, unit_norm
+
+
+def same_weights(model, state):
+    own = model.clip.state_dict()
+    return own.keys() == state.keys() and all(torch.equal(own[name], state[name].float()) for name in own)
+
+
+def test_state_dict(tiny_state):
+    model = load_model(tiny_state)
+    assert isinstance(model, VideoClip)
+    assert same_weights(model, tiny_state)
+
+
+@pytest.mark.parametrize("wrap", [str, lambda path: path], ids=["str", "Path"])
+def test_file(tiny_weights, tiny_state, wrap):
+    assert same_weights(load_model(wrap(tiny_weights)), tiny_state)
+
+
+def test_checkpoint(tiny_state, tmp_path):
+    state = {f"model.{name}": tensor for name, tensor in tiny_state.items()}
+    state |= {"projector_v.0.weight": torch.zeros(32, 32), "raw_model.logit_scale": torch.zeros(())}
+    path = tmp_path / "checkpoint_epoch_00001.pyth"
+    torch.save({"epoch": 0, "model_state": state}, path)
+    assert same_weights(load_model(path, temporal_modeling_type="stcross_attend"), tiny_state)
+    assert same_weights(load_model(state), tiny_state)
+
+
+def test_half_precision_weights_run_in_fp32(tiny_state, tiny_frames):
+    model = load_model({name: tensor.half() for name, tensor in tiny_state.items()})
+    assert model.encode_video(tiny_frames).dtype == torch.float32
+
+
+def test_model_is_in_evaluation_mode(tiny_state):
+    model = load_model(tiny_state, temporal_modeling_type="stcross_attend", num_frames=4)
+    assert not any(module.training for module in model.modules())
+    assert model.num_frames == 4
+
+
+def test_defaults_are_those_of_the_configuration(tiny_state, tiny_frames):
+    configured = {name: getattr(get_cfg().MODEL, name.upper()) for name in block_option_names()}
+    default = load_model(tiny_state, temporal_modeling_type="stcross_attend")
+    explicit = load_model(tiny_state, temporal_modeling_type="stcross_attend", **configured)
+    assert torch.equal(default.encode_video(tiny_frames), explicit.encode_video(tiny_frames))
+    block = default.clip.visual.transformer.resblocks[0]
+    for name, value in configured.items():
+        found = getattr(block.options, name)
+        assert (list(found) if isinstance(found, tuple) else found) == value
+
+
+def test_options_change_the_result(tiny_state, tiny_frames):
+    default = load_model(tiny_state, temporal_modeling_type="stcross_attend")
+    other = load_model(tiny_state, temporal_modeling_type="stcross_attend", mask_rate=0.0, channel_fold=8)
+    assert not torch.allclose(default.encode_video(tiny_frames), other.encode_video(tiny_frames), atol=1e-4)
+
+
+def test_documented_options_exist():
+    documented = set(
+        re.findall(r"[a-z]+(?:_[a-z]+)+", load_model.__doc__.split("block_options:")[1].split("Returns")[0])
+    )
+    assert block_option_names() <= documented
+
+
+@pytest.mark.parametrize("num_frames", [1, 3, 8])
+def test_encode_video_takes_any_number_of_frames(tiny_state, num_frames):
+    model = load_model(tiny_state, temporal_modeling_type="stcross_attend")
+    assert model.encode_video(torch.zeros(2, 3, num_frames, 32, 32)).shape == (2, num_frames, 32)
+
+
+def test_encode_video_is_not_normalised(tiny_state, tiny_frames):
+    norms = load_model(tiny_state).encode_video(tiny_frames).norm(dim=-1)
+    assert not torch.allclose(norms, torch.ones_like(norms), atol=1e-2)
+
+
+def test_encode_text(tiny_state):
+    model = load_model(tiny_state)
+    features = model.encode_text(["surfing", "pouring tea"])
+    assert features.shape == (2, 32)
+    assert torch.allclose(model.encode_text(["pouring tea"])[0], features[1], atol=1e-6)
+
+
+def test_one_string_is_refused(tiny_state):
+    with pytest.raises(ValueError, match=r"^texts: found the single string 'surfing'; expected a list of strings$"):
+        load_model(tiny_state).encode_text("surfing")
+
+
+@pytest.mark.parametrize("shape", [(5, 32), (5, 4, 32)])
+def test_classify(tiny_state, tiny_frames, shape):
+    model = load_model(tiny_state, temporal_modeling_type="stcross_attend")
+    text = torch.randn(shape)
+    logits = model.classify(tiny_frames, text)
+    assert logits.shape == (2, 5)
+    video = unit_norm(model.encode_video(tiny_frames))
+    assert torch.allclose(logits, class_logits(video, unit_norm(text), model.clip.logit_scale.exp()), atol=1e-5)
+    assert torch.allclose(model.classify(tiny_frames, 7 * text), logits, atol=1e-4)
+
+
+def test_classify_with_a_misfit(tiny_state, tiny_frames):
+    with pytest.raises(ValueError, match=r"^video embeddings have width 32, text embeddings 16$"):
+        load_model(tiny_state).classify(tiny_frames, torch.ones(5, 16))
+
+
+def test_unknown_names(tiny_state):
+    with pytest.raises(ValueError, match=r"^unknown block option 'temporal_scales'; did you mean 'temporal_scale'\?"):
+        load_model(tiny_state, temporal_scales=[1])
+    with pytest.raises(ValueError, match=r"^MODEL.TEMPORAL_MODELING_TYPE: unknown value 'stcross_attention'; did"):
+        load_model(tiny_state, temporal_modeling_type="stcross_attention")
+    with pytest.raises(ValueError, match=r"^CLIP weights 'ViT-Z': no such file; allowed: a file or one of vitb32"):
+        load_model("ViT-Z")
+
+
+def test_weights_that_are_no_clip():
+    with pytest.raises(ValueError, match=r"^weights: not a CLIP state dict: visual.conv1.weight is missing"):
+        load_model({"a": torch.zeros(1)})
+
+
+def test_gradients_flow(tiny_state, tiny_frames):
+    """Notebooks may fine-tune."""
+    model = load_model(tiny_state, temporal_modeling_type="stcross_attend")
+    model.classify(tiny_frames, model.encode_text(["a", "b"])).sum().backward()
+    assert model.clip.visual.proj.grad.any()
+    assert model.clip.text_projection.grad.any()
