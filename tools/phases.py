@@ -14,6 +14,7 @@ import train_net
 
 from slowfast.config.node import CfgNode
 from slowfast.engine.launch import LaunchPlan, ProcessContext, is_first_process, launch
+from slowfast.utils.errors import USER_ERRORS, describe_error
 from slowfast.utils.io import atomic_write_text
 from slowfast.utils.logging import get_logger, redact, setup_logging
 from slowfast.utils.parser import cfg_to_yaml
@@ -81,8 +82,8 @@ def _guard(action: Callable[[], None]) -> int:
     """Turn an error that a user can mend into one line; anything else is a defect and keeps its traceback."""
     try:
         action()
-    except (ValueError, FloatingPointError) as error:
-        sys.stderr.write(redact(f"error: {error}\n"))
+    except USER_ERRORS as error:
+        sys.stderr.write(redact(f"error: {describe_error(error)}\n"))
         return FAILED
     except mp.ProcessExitedException as error:
         sys.stderr.write(f"error: rank {error.error_index} ended with exit status {error.exit_code}\n")

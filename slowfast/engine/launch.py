@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from multiprocessing.queues import SimpleQueue
 from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from slowfast.utils.errors import USER_ERRORS, describe_error
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -77,6 +79,9 @@ def launch(plan: LaunchPlan, function: Callable[..., Any], *args: Any) -> None: 
         plan: processes to start; under torchrun its variables decide instead.
         function: importable by name, since processes may be spawned.
         *args: picklable arguments.
+
+    Raises:
+        ValueError: if a process that was started here ends with an error that a user can mend.
     """
     if all(name in os.environ for name in _TORCHRUN_VARIABLES):
         rank, world_size, local_rank, local_world_size = (int(os.environ[name]) for name in _TORCHRUN_VARIABLES)
@@ -91,10 +96,34 @@ def launch(plan: LaunchPlan, function: Callable[..., Any], *args: Any) -> None: 
     elif plan.local_world_size * plan.num_shards == 1:
         function(ProcessContext(device=_device(plan.num_gpus, 0)), *args)
     else:
-        mp.spawn(_spawned, args=(plan, function, args), nprocs=plan.local_world_size, join=True)
+        _spawn_all(plan, function, args)
 
 
-def _spawned(local_rank: int, plan: LaunchPlan, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _spawn_all(plan: LaunchPlan, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    messages: SimpleQueue[str] = mp.get_context("spawn").SimpleQueue()
+    try:
+        mp.spawn(_spawned, args=(plan, messages, function, args), nprocs=plan.local_world_size, join=True)
+    except (mp.ProcessRaisedException, mp.ProcessExitedException):
+        # Processes that lose a partner fail as well; the message is of the first that had a reason of its own.
+        if messages.empty():
+            raise
+        raise ValueError(messages.get()) from None
+
+
+def _spawned(
+    local_rank: int,
+    plan: LaunchPlan,
+    messages: SimpleQueue[str],
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+) -> None:
+    def run(context: ProcessContext, *args: Any) -> None:  # noqa: ANN401 - passed through
+        try:
+            function(context, *args)
+        except USER_ERRORS as error:
+            messages.put(describe_error(error))
+            raise
+
     context = ProcessContext(
         rank=plan.shard_id * plan.local_world_size + local_rank,
         world_size=plan.num_shards * plan.local_world_size,
@@ -104,7 +133,7 @@ def _spawned(local_rank: int, plan: LaunchPlan, function: Callable[..., Any], ar
     )
     # Processes of one machine share its cores.
     torch.set_num_threads(max(1, torch.get_num_threads() // plan.local_world_size))
-    _run(context, plan.backend, plan.init_method, function, args)
+    _run(context, plan.backend, plan.init_method, run, args)
 
 
 def _run(
@@ -117,11 +146,10 @@ def _run(
             rank=context.rank,
             world_size=context.world_size,
         )
-    try:
-        function(context, *args)
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
+    function(context, *args)
+    # Not after an error: it would wait for the other processes, which wait for this one.
+    if context.world_size > 1:
+        dist.destroy_process_group()
 
 
 def _device(num_gpus: int, local_rank: int) -> torch.device:

@@ -1,0 +1,13 @@
+"""Which exceptions a user can mend, and how they are told: in one line, without a traceback."""
+
+from __future__ import annotations
+
+USER_ERRORS = (ValueError, FloatingPointError, OSError)
+"""Wrong values and files, a diverged loss, a full or forbidden disk. Anything else is a defect of the program."""
+
+
+def describe_error(error: BaseException) -> str:
+    """Say what went wrong; of an operating-system error the file comes first."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
