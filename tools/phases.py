@@ -14,6 +14,7 @@ import train_net
 
 from slowfast.config.node import CfgNode
 from slowfast.engine.launch import LaunchPlan, ProcessContext, is_first_process, launch
+from slowfast.utils.distributed import barrier
 from slowfast.utils.errors import USER_ERRORS, describe_error
 from slowfast.utils.io import atomic_write_text
 from slowfast.utils.logging import get_logger, redact, setup_logging
@@ -64,8 +65,15 @@ def _run_phases(cfg: CfgNode, init_method: str) -> None:
     )
     if is_first_process(shard_id=cfg.SHARD_ID):
         _announce(cfg)
+    launch(plan, run_enabled, cfg)
+
+
+def run_enabled(context: ProcessContext, cfg: CfgNode) -> None:
+    """Run the enabled phases in every process of the run."""
     for phase in enabled_phases(cfg):
-        launch(plan, phase, cfg)
+        phase(context, cfg)
+        # What rank 0 wrote is there before another rank looks for it.
+        barrier()
 
 
 def _announce(cfg: CfgNode) -> None:

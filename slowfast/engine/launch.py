@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch.distributed.rendezvous import rendezvous
 
 from slowfast.utils.errors import USER_ERRORS, describe_error
 from slowfast.utils.logging import get_logger
@@ -18,6 +21,8 @@ from slowfast.utils.logging import get_logger
 logger = get_logger(__name__)
 
 _TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+
+_launch_numbers = itertools.count()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +88,8 @@ def launch(plan: LaunchPlan, function: Callable[..., Any], *args: Any) -> None: 
     Raises:
         ValueError: if a process that was started here ends with an error that a user can mend.
     """
+    if plan.num_gpus > 0 and torch.cuda.device_count() == 0 and is_first_process(shard_id=plan.shard_id):
+        logger.warning("NUM_GPUS is %d, but this machine has no CUDA device: running on the CPU", plan.num_gpus)
     if all(name in os.environ for name in _TORCHRUN_VARIABLES):
         rank, world_size, local_rank, local_world_size = (int(os.environ[name]) for name in _TORCHRUN_VARIABLES)
         context = ProcessContext(
@@ -92,7 +99,7 @@ def launch(plan: LaunchPlan, function: Callable[..., Any], *args: Any) -> None: 
             local_world_size=local_world_size,
             device=_device(plan.num_gpus, local_rank),
         )
-        _run(context, plan.backend, "env://", function, args)
+        _run(context, plan.backend, _torchrun_meeting() if world_size > 1 else {}, function, args)
     elif plan.local_world_size * plan.num_shards == 1:
         function(ProcessContext(device=_device(plan.num_gpus, 0)), *args)
     else:
@@ -133,18 +140,34 @@ def _spawned(
     )
     # Processes of one machine share its cores.
     torch.set_num_threads(max(1, torch.get_num_threads() // plan.local_world_size))
-    _run(context, plan.backend, plan.init_method, run, args)
+    _run(context, plan.backend, {"init_method": plan.init_method}, run, args)
+
+
+def _torchrun_meeting() -> dict[str, Any]:
+    # The store outlives a launch: under the same keys, a second one would find the addresses of the first.
+    return {"store": dist.PrefixStore(f"launch{next(_launch_numbers)}", _torchrun_store())}
+
+
+@functools.cache
+def _torchrun_store() -> dist.Store:
+    """The store that the environment's variables describe; one for the life of this process."""
+    store, _, _ = next(rendezvous("env://"))
+    return store
 
 
 def _run(
-    context: ProcessContext, backend: str, init_method: str, function: Callable[..., Any], args: tuple[Any, ...]
+    context: ProcessContext,
+    backend: str,
+    meeting: dict[str, Any],
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
 ) -> None:
     if context.world_size > 1:
         dist.init_process_group(
             backend if context.device.type == "cuda" else "gloo",
-            init_method=init_method,
             rank=context.rank,
             world_size=context.world_size,
+            **meeting,
         )
     function(context, *args)
     # Not after an error: it would wait for the other processes, which wait for this one.
@@ -154,10 +177,7 @@ def _run(
 
 def _device(num_gpus: int, local_rank: int) -> torch.device:
     """The GPU of a process; the CPU where NUM_GPUS is 0 or the machine has none."""
-    if num_gpus == 0:
-        return torch.device("cpu")
-    if torch.cuda.device_count() == 0:
-        logger.warning("NUM_GPUS is %d, but this machine has no CUDA device: running on the CPU", num_gpus)
+    if num_gpus == 0 or torch.cuda.device_count() == 0:
         return torch.device("cpu")
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)

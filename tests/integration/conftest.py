@@ -119,6 +119,12 @@ def recipe(dataset, tiny_weights, tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="session")
+def repository():
+    """Root of the checkout."""
+    return REPOSITORY
+
+
 def _words(options):
     return [str(word) for pair in options.items() for word in pair]
 

@@ -1,0 +1,143 @@
+"""Two processes give what one process gives, however they are started, and fail as clearly."""
+
+import functools
+import json
+import os
+import pickle
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+TOLERANCE = 1e-5
+# Not AdamW: the bias of the attention's keys has no gradient but rounding errors, which it would blow up to full steps.
+TRAIN_AND_TEST = {
+    "SOLVER.OPTIMIZING_METHOD": "sgd",
+    "SOLVER.BASE_LR": 0.1,
+    "SOLVER.WARMUP_START_LR": 0.01,
+    "TEST.SAVE_RESULTS_PATH": "predictions.pkl",
+}
+# Published defaults of the block: masks are random in training, and each rank must draw its own share of them.
+RANDOM_MASKS = {"MODEL.SPATIAL_REPEAT": True, "MODEL.TEMPORAL_SHUFFLE": True, "MODEL.MASK_RATE": 0.5}
+
+
+class Run:
+    def __init__(self, folder):
+        self.folder = folder
+
+    def weights(self):
+        path = self.folder / "checkpoints" / "checkpoint_epoch_00002.pyth"
+        return torch.load(path, weights_only=True)["model_state"]
+
+    def results(self):
+        return json.loads((self.folder / "results.json").read_text(encoding="utf-8"))
+
+    def predictions(self):
+        with (self.folder / "predictions.pkl").open("rb") as file:
+            return pickle.load(file)
+
+
+@pytest.fixture(scope="module")
+def runs(shell, tmp_path_factory):
+    """The same training and test by one process, by two spawned ones, and by two under torchrun."""
+    root = tmp_path_factory.mktemp("runs")
+    options = {**TRAIN_AND_TEST, **RANDOM_MASKS}
+    ways = {
+        "one": ({}, ()),
+        "spawn": ({"NUM_GPUS": 2, "DIST_BACKEND": "gloo"}, ()),
+        "torchrun": ({"NUM_GPUS": 0, "DATA_LOADER.NUM_WORKERS": 1}, TORCHRUN),
+    }
+    for name, (more, launcher) in ways.items():
+        done = shell({"OUTPUT_DIR": root / name, **options, **more}, launcher=launcher)
+        assert done.returncode == 0, done.stderr
+        assert "error" not in done.stderr
+    return {name: Run(root / name) for name in ways}
+
+
+@pytest.mark.parametrize("way", ["spawn", "torchrun"])
+def test_losses_agree(runs, json_lines, way):
+    one, two = (json_lines(runs[name].folder / "stdout.log") for name in ("one", way))
+    one, two = ([line for line in lines if "loss" in line] for lines in (one, two))
+    assert [line["_type"] for line in one] == (["train_iter_"] * 3 + ["train_epoch"]) * 2
+    for left, right in zip(one, two, strict=True):
+        assert left.keys() == right.keys()
+        for key in ("loss", "loss_classification", "loss_distillation", "top1_err", "lr", "logit_scale"):
+            assert right[key] == pytest.approx(left[key], rel=TOLERANCE, abs=1.5e-5), key  # five printed decimals
+        assert right["grad_norm"] == pytest.approx(left["grad_norm"], rel=1e-4)
+
+
+@pytest.mark.parametrize("way", ["spawn", "torchrun"])
+def test_weights_agree(runs, way):
+    one, two = runs["one"].weights(), runs[way].weights()
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=TOLERANCE, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("way", ["spawn", "torchrun"])
+def test_only_rank_0_speaks_and_writes(runs, way):
+    names = {path.name for path in runs[way].folder.iterdir()}
+    assert names == {
+        "checkpoints", "config.yaml", "json_stats.log", "predictions.pkl", "results.json", "stdout.log",
+        "stdout_rank1.log",
+    }  # fmt: skip
+    assert (runs[way].folder / "stdout.log").read_text(encoding="utf-8").count("Resolved configuration") == 1
+
+
+def test_evaluation_does_not_depend_on_world_batch_or_workers(runs, shell, net, tmp_path):
+    source = runs["one"].folder / "checkpoints" / "checkpoint_epoch_00002.pyth"
+    reference, found = runs["one"], []
+    ways = [
+        (shell, {"NUM_GPUS": 2, "DIST_BACKEND": "gloo", "TEST.BATCH_SIZE": 2}),
+        (functools.partial(shell, launcher=TORCHRUN), {"TEST.BATCH_SIZE": 10, "DATA_LOADER.NUM_WORKERS": 2}),
+        (net, {"TEST.BATCH_SIZE": 1, "DATA_LOADER.NUM_WORKERS": 1}),
+        (net, {"TEST.BATCH_SIZE": 6}),
+    ]
+    for number, (start, options) in enumerate(ways):
+        folder = tmp_path / str(number)
+        common = {"OUTPUT_DIR": folder, "TRAIN.ENABLE": False, "TEST.CHECKPOINT_FILE_PATH": source, **TRAIN_AND_TEST}
+        start({**common, **options})
+        found.append(Run(folder))
+    logits, labels = reference.predictions()
+    for run in found:
+        for left, right in zip(run.predictions(), (logits, labels), strict=True):
+            assert torch.equal(left, right)
+        for key in ("metrics", "num_scored", "num_videos", "weights_sha256", "model_sha256"):
+            assert run.results()[key] == reference.results()[key], key
+
+
+def run_and_wait(command, environment):
+    """Run in a process group of its own; returns status, stderr, and whether every process of the group is gone."""
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    _, err = process.communicate(timeout=120)
+    for _ in range(100):
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return process.returncode, err, True
+        time.sleep(0.1)
+    return process.returncode, err, False
+
+
+@pytest.mark.parametrize("launcher", [(), TORCHRUN], ids=["spawn", "torchrun"])
+def test_one_failing_rank_ends_the_run_with_one_line(recipe, environment, repository, tmp_path, launcher):
+    # Rank 1 cannot write its log, while rank 0 goes on and waits for it.
+    blocked = tmp_path / "out" / "stdout_rank1.log"
+    blocked.mkdir(parents=True)
+    gpus = ("NUM_GPUS", "0") if launcher else ("NUM_GPUS", "2", "DIST_BACKEND", "gloo")
+    command = [sys.executable, *launcher, repository / "tools" / "run_net.py", "--cfg", recipe]
+    status, err, is_clean = run_and_wait([*command, "--opts", "OUTPUT_DIR", tmp_path / "out", *gpus], environment)
+    assert status == 1
+    assert is_clean
+    assert [line for line in err.splitlines() if "error: " in line] == [f"error: {blocked}: Is a directory"]
+    assert launcher or "Traceback" not in err  # torchrun adds a report of its own
