@@ -13,6 +13,7 @@ file keeps 16-bit numbers and only the token embeddings in use, `slowfast.models
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -24,7 +25,18 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
-from slowfast.datasets.synthetic import COLOURS, MOTIONS, PHRASINGS, SHAPES, class_name, render_stills
+from slowfast.datasets.synthetic import (
+    COLOURS,
+    COLUMNS,
+    MOTIONS,
+    PHRASINGS,
+    ROWS,
+    SHAPES,
+    SIZES,
+    class_name,
+    place_name,
+    render_stills,
+)
 from slowfast.models.build import build_clip
 from slowfast.models.clip.arch import ClipSizes
 from slowfast.models.clip.model import CLIP
@@ -32,7 +44,7 @@ from slowfast.models.clip.text import trim_tokens
 from slowfast.models.clip.weights import random_clip_state_dict
 from slowfast.text.tokenizer import Tokenizer
 
-SIZES = ClipSizes(
+CLIP_SIZES = ClipSizes(
     image_size=48, patch_size=12, vision_width=128, vision_layers=3, embed_dim=64, text_width=64, text_layers=2
 )
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -41,19 +53,19 @@ STILLS_PER_JOB = 500
 
 
 def captions() -> dict[str, tuple[str, ...]]:
-    """Every caption and the words of it that carry meaning."""
+    """Every caption and the words of it that carry meaning; a place is not the direction of the same word."""
     table = {}
-    for shape in SHAPES:
-        for motion in ("", *MOTIONS):
-            for colour in ("", *COLOURS):
-                text = class_name(shape, motion, colour=colour) if motion else f"a {colour} {shape}".replace("  ", " ")
-                table[text] = tuple(word for word in (colour, shape, motion) if word)
-    return table
+    for shape, colour in itertools.product(SHAPES, ("", *COLOURS)):
+        for motion in MOTIONS:
+            table[class_name(shape, motion, colour=colour)] = (colour, shape, motion)
+        for size, row, column in itertools.product(SIZES, ROWS, COLUMNS):
+            table[place_name(shape, size=size, colour=colour, at=(row, column))] = (colour, shape, size, row, column)
+    return {text: tuple(word for word in words if word) for text, words in table.items()}
 
 
 def _render(job: tuple[int, int]) -> tuple[np.ndarray, list[str]]:
     count, seed = job
-    images, texts = zip(*render_stills(count, seed=seed, motion_fraction=0.75), strict=True)
+    images, texts = zip(*render_stills(count, seed=seed, motion_fraction=0.6), strict=True)
     return np.stack(images), list(texts)
 
 
@@ -75,26 +87,28 @@ def normalise(images: Tensor) -> Tensor:
 
 def whitened_patches(images: Tensor, *, generator: torch.Generator) -> Tensor:
     """Patch embedding that gives all frequencies equal weight, (D, 3, P, P): edges are faint in raw pixels."""
-    size = SIZES.patch_size
+    size = CLIP_SIZES.patch_size
     patches = normalise(images).squeeze(2).unfold(2, size, size // 2).unfold(3, size, size // 2)
     patches = patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, 3 * size * size)
     patches = patches[torch.randperm(len(patches), generator=generator)[:20000]]
     values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
-    kept = slice(-SIZES.vision_width, None)
-    return 0.5 * (vectors[:, kept] / (values[kept] + 0.02).sqrt()).T.reshape(-1, 3, size, size)
+    values, vectors = values.flip(0)[: CLIP_SIZES.vision_width], vectors.flip(1)[:, : CLIP_SIZES.vision_width]
+    # Deal strong and faint filters evenly to all quarters of the channels, of which STDD borrows some in time.
+    order = torch.arange(CLIP_SIZES.vision_width).view(-1, 4).T.flatten()
+    return 0.5 * (vectors / (values + 0.02).sqrt()).T[order].reshape(-1, 3, size, size)
 
 
-def learn_text(clip: CLIP, tokens: list[Tensor], *, generator: torch.Generator, steps: int = 300) -> None:
+def learn_text(clip: CLIP, tokens: list[Tensor], *, generator: torch.Generator, steps: int = 250) -> None:
     """Stage 1: regress every phrasing of every caption onto the sum of its words' directions."""
-    words = [*SHAPES, *COLOURS, *MOTIONS]
-    direction = torch.linalg.qr(torch.randn(SIZES.embed_dim, len(words), generator=generator))[0].T
+    words = [w for w in (*SHAPES, *COLOURS, *MOTIONS, *SIZES, *ROWS, *COLUMNS) if w]
+    direction = torch.linalg.qr(torch.randn(CLIP_SIZES.embed_dim, len(words), generator=generator))[0].T
     target = F.normalize(
         torch.stack([sum(direction[words.index(w)] for w in used) for used in captions().values()]), dim=-1
     )
     optimizer = torch.optim.AdamW(clip.text_parameters(), 3e-3, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step in range(steps):
-        pick = torch.randint(len(target), (80,), generator=generator)
+        pick = torch.randint(len(target), (96,), generator=generator)
         cosine = F.cosine_similarity(clip.encode_text(tokens[step % len(tokens)][pick]), target[pick])
         loss = (1 - cosine).mean()
         optimizer.zero_grad()
@@ -154,14 +168,14 @@ def main() -> None:
     """Render, train both stages, write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("assets/quickstart_clip.safetensors"))
-    parser.add_argument("--stills", type=int, default=60000)
+    parser.add_argument("--stills", type=int, default=40000)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     generator = torch.Generator().manual_seed(args.seed)
     images, labels = render(args.stills, seed=args.seed, num_workers=2)
-    state = random_clip_state_dict(SIZES, seed=args.seed)
+    state = random_clip_state_dict(CLIP_SIZES, seed=args.seed)
     state["visual.conv1.weight"] = whitened_patches(images[:600], generator=generator)
     clip = build_clip(state)
     tokenizer = Tokenizer()

@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 CONFIG = "configs/MotionShapes/STDD_tiny_quickstart.yaml"
 CLIP_FILE = ROOT / "assets" / "quickstart_clip.safetensors"
 MODELS = {"STDD": "stcross_attend", "plain CLIP": "None"}
-AVERAGED_EPOCHS = 4
+AVERAGED_EPOCHS = 3
 CLEARLY = 10.0
 """Least difference that a bar calls clear, percentage points."""
 

@@ -48,6 +48,9 @@ UNSEEN: dict[str, tuple[str, ...]] = {
     "heart": ("moving up", "moving down", "rotating clockwise", "rotating counterclockwise"),
 }
 PHRASINGS = ("{}", "a video of {}", "a clip that shows {}", "{} on a textured background")
+SIZES = ("small", "", "big")
+ROWS = ("top", "", "bottom")
+COLUMNS = ("left", "", "right")
 _STAMP_HALF = 1.5  # half the side of a shape's distance map, in circumradii
 _STAMP_STEPS = 240
 
@@ -119,10 +122,12 @@ def render_still(
     seed: int | Sequence[int],
     sharp: bool = False,
     spec: MotionShapes | None = None,
-) -> Pixels:
-    """Render one photograph of a motion: a long exposure closed by a flash, so that a fading trail lies behind.
+) -> tuple[Pixels, str]:
+    """Render one photograph of a clip and name what it shows.
 
-    From such pictures a CLIP learns what the words of motion mean without ever seeing two frames in order.
+    A long exposure, closed by a flash, leaves a fading trail behind the shape: "a red star moving left". From such
+    pictures a CLIP learns what the words of motion mean without ever seeing two frames in order. A sharp picture is
+    named with size and place instead: "a small red star at the top left".
 
     Args:
         shape: one of SHAPES.
@@ -132,7 +137,7 @@ def render_still(
         spec: size of the picture.
         sharp: a short exposure, without the trail.
 
-    Returns: image (H, W, 3), RGB.
+    Returns: image (H, W, 3), RGB, and its caption.
     """
     spec = spec or MotionShapes()
     forward, backward = MOTIONS[motion]
@@ -142,28 +147,43 @@ def render_still(
     path = path[::-1] if backward else path
     moment = int(rng.integers(spec.num_frames // 2, spec.num_frames))
     times = np.array([moment]) if sharp else np.arange(moment - spec.num_frames // 2, moment + 1, 2)
+    if sharp:
+        path[moment, 4] = 1.0
     alpha = _coverage(shape, path[times], spec.size_px)
     image, paint = background, _paint(colour, rng)
     for opacity, layer in zip(np.linspace(1.0, 0.25, len(times))[::-1] ** 1.5, alpha, strict=True):
         image = image + opacity * layer[..., None] * (paint - image)
-    return (image + rng.normal(0.0, 3.0, image.shape)).clip(0, 255).astype(np.uint8)
+    pixels: Pixels = (image + rng.normal(0.0, 3.0, image.shape)).clip(0, 255).astype(np.uint8)
+    if not sharp:
+        return pixels, class_name(shape, motion, colour=colour)
+    x, y, radius = path[moment, :3] / spec.size_px
+    row, column = (words[int(np.digitize(at, (0.42, 0.58)))] for words, at in ((ROWS, y), (COLUMNS, x)))
+    return pixels, place_name(
+        shape, size=SIZES[int(np.digitize(radius, (0.18, 0.24)))], colour=colour, at=(row, column)
+    )
+
+
+def place_name(shape: str, *, size: str, colour: str, at: tuple[str, str]) -> str:
+    """Caption of a sharp picture, "a small red star at the top left"; words of middle size and place are empty."""
+    words = ["a", size, colour, shape, "at the" if any(at) else "", *at]
+    return " ".join(word for word in words if word)
 
 
 def render_stills(
     count: int, *, seed: int, motion_fraction: float = 0.5, spec: MotionShapes | None = None
 ) -> Iterator[tuple[Pixels, str]]:
-    """Yield captioned pictures: long exposures named with their motion, and sharp frames named without one.
+    """Yield captioned pictures, long exposures and sharp ones.
 
     Long exposures show seen classes only, so that an unseen one is new in every respect.
     """
     spec, colours = spec or MotionShapes(), list(COLOURS)
-    classes = spec.seen
+    every = (*spec.seen, *spec.unseen)
     for index in range(count):
         rng = np.random.default_rng((seed, index))
-        (shape, motion), colour = classes[rng.integers(len(classes))], colours[rng.integers(len(colours))]
         sharp = bool(rng.random() >= motion_fraction)
-        image = render_still(shape, motion, colour=colour, seed=(seed, index, 1), sharp=sharp, spec=spec)
-        yield image, f"a {colour} {shape}" if sharp else class_name(shape, motion, colour=colour)
+        classes = every if sharp else spec.seen
+        (shape, motion), colour = classes[rng.integers(len(classes))], colours[rng.integers(len(colours))]
+        yield render_still(shape, motion, colour=colour, seed=(seed, index, 1), sharp=sharp, spec=spec)
 
 
 def _trajectory(motion: str, spec: MotionShapes, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -288,9 +308,9 @@ def write_motion_shapes(
     root: Path,
     *,
     seed: int,
-    train_per_class: int = 24,
+    train_per_class: int = 32,
     val_per_class: int = 3,
-    test_per_class: int = 20,
+    test_per_class: int = 25,
     num_workers: int = 0,
     spec: MotionShapes | None = None,
 ) -> dict[str, int]:
