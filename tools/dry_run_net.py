@@ -39,12 +39,16 @@ def dry_run(cfg: CfgNode) -> None:
         label_set = _label_set(cfg, missing)
         Tokenizer()(label_set.names)  # names that do not fit into the context are found here
         few = label_set if cfg.DATA.TEXT_AUG else LabelSet.from_names(label_set.names[:_TEMPLATE_CLASSES])
-        method = build_method(_with_stand_ins(cfg, missing, Path(folder), len(few)), few)
+        is_known = cfg.MODEL.ARCH in PUBLISHED or "MODEL.CLIP_WEIGHTS" not in missing
+        method = build_method(_with_stand_ins(cfg, missing, Path(folder), len(few)), few) if is_known else None
     _print("method", f"{cfg.METHOD}, {cfg.MODEL.ARCH}, temporal module {cfg.MODEL.TEMPORAL_MODELING_TYPE}")
     _print("classes", str(len(label_set)))
-    _print("size", describe(method, num_frames=cfg.DATA.NUM_FRAMES, side=cfg.DATA.TRAIN_CROP_SIZE))
-    clip = synthetic_clip(num_frames=cfg.DATA.NUM_FRAMES, side=cfg.DATA.TRAIN_CROP_SIZE)
-    _print("synthetic batch", f"one training step, loss {_one_step(cfg, method, clip):.4f}")
+    if method is None:
+        _print("size", f"unknown: MODEL.ARCH {cfg.MODEL.ARCH} takes its sizes from MODEL.CLIP_WEIGHTS")
+    else:
+        _print("size", describe(method, num_frames=cfg.DATA.NUM_FRAMES, side=cfg.DATA.TRAIN_CROP_SIZE))
+        clip = synthetic_clip(num_frames=cfg.DATA.NUM_FRAMES, side=cfg.DATA.TRAIN_CROP_SIZE)
+        _print("synthetic batch", f"one training step, loss {_one_step(cfg, method, clip):.4f}")
     for key, path in missing.items():
         _print("missing", f"{key}: {path}")
     if not missing:
@@ -73,6 +77,8 @@ def missing_files(cfg: CfgNode) -> Iterator[tuple[str, str]]:
         wanted["TEST_FILE"] = str(Path(data.PATH_TO_DATA_DIR) / cfg.TEST_FILE)
         if test.CUSTOM_LOAD:
             wanted["TEST.CUSTOM_LOAD_FILE"] = test.CUSTOM_LOAD_FILE
+            if test.PATCHING_MODEL:
+                wanted["TEST.CLIP_ORI_PATH"] = test.CLIP_ORI_PATH
         if test.CHECKPOINT_FILE_PATH:
             wanted["TEST.CHECKPOINT_FILE_PATH"] = test.CHECKPOINT_FILE_PATH
     for key, path in wanted.items():
@@ -91,7 +97,7 @@ def _with_stand_ins(cfg: CfgNode, missing: dict[str, str], folder: Path, num_cla
     stand_in = cfg.clone()
     stand_in.defrost()
     stand_in.TRAIN.COMPILE = False
-    if any(key.startswith("MODEL.ARCH") for key in missing):
+    if any(key.startswith(("MODEL.ARCH", "MODEL.CLIP_WEIGHTS")) for key in missing):
         stand_in.MODEL.CLIP_WEIGHTS = "random"
     if "DATA.TEXT_AUG_FEATURE_FILE" in missing:
         path = folder / "text_features.pt"

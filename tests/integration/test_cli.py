@@ -1,0 +1,382 @@
+"""The commands of the README, each in a process of its own where that is what is tested."""
+
+import json
+import pickle
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+
+from slowfast.report.results import read_results
+from slowfast.utils.io import sha256_file
+
+ITERATION_KEYS = {"_type", "epoch", "iter", "dt", "dt_data", "dt_net", "eta", "loss", "lr", "grad_norm", "gpu_mem"}
+EPOCH_KEYS = (ITERATION_KEYS - {"iter"}) | {"RAM"}
+ERROR_KEYS = {"top1_err", "top5_err"}
+TERMS = {"loss_classification", "loss_distillation", "logit_scale"}
+LAST = "checkpoint_epoch_00002.pyth"
+
+
+def stats(path):
+    marked = (line.partition("json_stats: ") for line in path.read_text(encoding="utf-8").splitlines())
+    return [json.loads(text) for _, mark, text in marked if mark]
+
+
+@pytest.fixture(scope="module")
+def trained(shell, tmp_path_factory):
+    """The folder of a whole run, two epochs and a test, and what it printed."""
+    folder = tmp_path_factory.mktemp("trained")
+    done = shell({"OUTPUT_DIR": folder, "TEST.SAVE_RESULTS_PATH": "predictions.pkl", "TENSORBOARD.ENABLE": True})
+    assert (done.returncode, done.stderr) == (0, "")
+    return folder, done.stdout
+
+
+def test_files_of_a_run(trained):
+    folder, _ = trained
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    events = {name for name in names if name.startswith("tensorboard/events.out.tfevents.")}
+    assert len(events) == 1
+    assert names - events == {
+        "checkpoints/checkpoint_epoch_00001.pyth", f"checkpoints/{LAST}", "config.yaml", "json_stats.log",
+        "predictions.pkl", "results.json", "stdout.log",
+    }  # fmt: skip
+
+
+def test_lines_of_a_run(trained):
+    folder, out = trained
+    kept = stats(folder / "json_stats.log")
+    assert [line.get("_type", line.get("split")) for line in kept] == [
+        "train_epoch", "train_epoch", "val_epoch", "test_final"
+    ]  # fmt: skip
+    assert set(kept[0]) == EPOCH_KEYS | ERROR_KEYS | TERMS
+    assert set(kept[2]) == {"_type", "epoch", "time_diff", "gpu_mem", "RAM", "min_top1_err", "min_top5_err"} | (
+        ERROR_KEYS
+    )
+    assert set(kept[3]) == {"split", "top1_acc", "top5_acc"}
+    printed = stats(folder / "stdout.log")
+    iterations = [line for line in printed if line.get("_type") == "train_iter_"]
+    assert [line["iter"] for line in iterations] == ["1/3", "2/3", "3/3"] * 2
+    assert all(set(line) == ITERATION_KEYS | ERROR_KEYS | TERMS for line in iterations)
+    assert all(line["loss_distillation"] > 0 for line in iterations)
+    assert (folder / "stdout.log").read_text(encoding="utf-8") == out
+
+
+def test_distillation_has_a_gradient(trained):
+    state = torch.load(trained[0] / "checkpoints" / LAST, weights_only=True)["model_state"]
+    assert state["projector_v.2.weight"].abs().max() > 0  # starts at zero
+
+
+def test_checkpoint_holds_the_run_without_the_teacher(trained):
+    folder, _ = trained
+    content = torch.load(folder / "checkpoints" / LAST, weights_only=True)
+    assert {"epoch", "model_state", "optimizer_state", "cfg"} <= set(content)
+    assert content["epoch"] == 1
+    assert not any(name.startswith("raw_model.") for name in content["model_state"])
+    assert content["cfg"] == (folder / "config.yaml").read_text(encoding="utf-8")
+
+
+def test_results(trained):
+    folder, _ = trained
+    results = read_results(folder / "results.json")  # checks the schema
+    assert (results.num_videos, results.num_scored, results.coverage, results.missing) == (5, 5, 1.0, ())
+    assert results.weights_sha256 == sha256_file(folder / "checkpoints" / LAST)
+    assert results.seed == 7
+    with (folder / "predictions.pkl").open("rb") as file:
+        logits, labels = pickle.load(file)
+    assert labels.tolist() == [0, 1, 2, 0, 1]
+    assert logits.shape == (5, 3)
+    assert logits.dtype == torch.float32
+    assert results.metrics["top1_acc"] == pytest.approx(100 * (logits.argmax(1) == labels).double().mean().item())
+    assert results.metrics["top5_acc"] == 100.0  # k is at most the number of classes
+
+
+def test_resolved_config_is_printed_once_and_saved(trained, shell, tmp_path):
+    folder, out = trained
+    text = (folder / "config.yaml").read_text(encoding="utf-8")
+    assert out.count(text) == 1
+    assert out.count("Resolved configuration") == 1
+    printed = shell({}, arguments=["--print-config"], cfg=folder / "config.yaml")
+    assert (printed.returncode, printed.stderr, printed.stdout) == (0, "", text)
+    assert yaml.safe_load(text)["MODEL"]["TEMPORAL_MODELING_TYPE"] == "stcross_attend"
+
+
+def test_second_test_gives_the_same_numbers(trained, net, tmp_path):
+    folder, _ = trained
+    options = {
+        "TRAIN.ENABLE": False,
+        "OUTPUT_DIR": tmp_path,
+        "TEST.CHECKPOINT_FILE_PATH": folder / "checkpoints" / LAST,
+        "TEST.SAVE_RESULTS_PATH": "predictions.pkl",
+    }
+    assert net(options)[0] == 0
+    for name in ("predictions.pkl",):
+        with (folder / name).open("rb") as one, (tmp_path / name).open("rb") as two:
+            assert torch.equal(pickle.load(one)[0], pickle.load(two)[0])
+
+
+# ------------------------------------------------------------------------------------------------- without a whole run
+
+
+@pytest.fixture
+def poisoned(tmp_path):
+    """A folder whose torch cannot be imported."""
+    package = tmp_path / "poison" / "torch"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise ImportError('torch was imported')\n", encoding="utf-8")
+    return package.parent
+
+
+@pytest.mark.parametrize("tool", ["tools/run_net.py", "tools/demo_net.py", "weight_average_tool.py"])
+def test_help_does_without_torch(repository, environment, poisoned, tool):
+    done = subprocess.run(
+        [sys.executable, repository / tool, "--help"],
+        env={**environment, "PYTHONPATH": str(poisoned)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: ")
+
+
+def test_mistake_in_the_config_is_told_without_torch(shell, poisoned):
+    done = shell({"SOLVER.MAX_EPOC": 3}, env={"PYTHONPATH": str(poisoned)})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == ("error: --opts: SOLVER.MAX_EPOC: unknown key (found '3'); nearest key: SOLVER.MAX_EPOCH\n")
+
+
+def test_failed_run_ends_with_status_1_and_one_line(shell, tmp_path):
+    done = shell({"OUTPUT_DIR": tmp_path, "DATA.TEXT_AUG_FEATURE_FILE": tmp_path / "absent.pt"})
+    assert done.returncode == 1
+    assert done.stderr == f"error: {tmp_path / 'absent.pt'}: DATA.TEXT_AUG_FEATURE_FILE not found\n"
+
+
+def test_dry_run_writes_nothing(shell, tmp_path):
+    done = shell({"OUTPUT_DIR": tmp_path / "out"}, arguments=["--dry-run"])
+    assert (done.returncode, done.stderr) == (0, "")
+    report = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if not line.startswith("synthetic"))
+    assert set(report) == {"method", "classes", "size", "missing"}
+    assert report["classes"] == "3"
+    assert report["missing"] == "nothing"
+    assert re.fullmatch(
+        r"[\d.]+ M parameters, [\d.]+ M trained; [\d.]+ GFLOPs for a clip of 4 frames, .*", report["size"]
+    )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "absent",
+    [
+        {"DATA.INDEX_LABEL_MAPPING_FILE": "labels.json"},
+        {"DATA.TEXT_AUG_FEATURE_FILE": "text.pt"},
+        {"DATA.INDEX_LABEL_MAPPING_FILE": "labels.json", "DATA.TEXT_AUG_FEATURE_FILE": "text.pt"},
+        {"DATA.PATH_TO_DATA_DIR": "nowhere"},
+        {"MODEL.CLIP_WEIGHTS": "clip.pt"},
+        {"TEST.CUSTOM_LOAD": True, "TEST.CUSTOM_LOAD_FILE": "averaged.pth"},
+        {"TEST.CHECKPOINT_FILE_PATH": "checkpoint.pyth"},
+    ],
+    ids=lambda keys: "+".join(keys),
+)
+def test_dry_run_lists_missing_files(net, tmp_path, absent):
+    options = {key: tmp_path / value if isinstance(value, str) else value for key, value in absent.items()}
+    status, out, err = net({"OUTPUT_DIR": tmp_path / "out", **options}, arguments=["--dry-run"])
+    assert (status, err) == (0, "")
+    for value in options.values():
+        assert f"{value}" in out or value is True
+    assert not list(tmp_path.iterdir())
+
+
+def test_dry_run_with_missing_weights_of_a_known_architecture(net, tmp_path, repository):
+    options = {"MODEL.CLIP_WEIGHTS": tmp_path / "clip.pt", "OUTPUT_DIR": tmp_path / "out", "DATA.TEXT_AUG": False}
+    cfg = repository / "configs" / "Kinetics" / "STDD_vitb32_8x16_zeroshot.yaml"
+    status, out, err = net({"NUM_GPUS": 0, **options}, arguments=["--dry-run"], cfg=cfg)
+    assert (status, err) == (0, "")
+    assert f"MODEL.CLIP_WEIGHTS: {tmp_path / 'clip.pt'}" in out
+    assert "GFLOPs" in out
+
+
+def test_val_mode_validates_once(net, tmp_path, json_lines):
+    status, _, err = net({"OUTPUT_DIR": tmp_path, "VAL_MODE": True, "TEST.ENABLE": False})
+    assert (status, err) == (0, "")
+    (line,) = json_lines(tmp_path / "json_stats.log")
+    assert line["_type"] == "val_epoch"
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_series_of_views(net, tmp_path, json_lines):
+    options = {
+        "OUTPUT_DIR": tmp_path,
+        "TRAIN.ENABLE": False,
+        "TEST.NUM_TEMPORAL_CLIPS": "[1,2]",
+        "TEST.SAVE_RESULTS_PATH": "scores.pkl",
+    }
+    assert net(options)[0] == 0
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "config.yaml", "json_stats.log", "stdout.log", "results_1views.json", "results_2views.json",
+        "scores_1views.pkl", "scores_2views.pkl",
+    }  # fmt: skip
+    assert [line["split"] for line in json_lines(tmp_path / "json_stats.log")] == ["test_final"] * 2
+    assert read_results(tmp_path / "results_1views.json").weights == ""
+
+
+def test_published_distillation_has_no_term(net, tmp_path, json_lines):
+    options = {"OUTPUT_DIR": tmp_path, "MODEL.DISTILLATION_MODE": "published", "TEST.ENABLE": False}
+    assert net(options)[0] == 0
+    for line in json_lines(tmp_path / "stdout.log"):
+        assert "loss_distillation" not in line
+    state = torch.load(tmp_path / "checkpoints" / LAST, weights_only=True)["model_state"]
+    assert state["projector_v.2.weight"].abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"MODEL.TEMPORAL_MODELING_TYPE": "None"},
+        {"DATA.TEXT_AUG": False},
+        {"TRAIN.ACCUMULATION_STEPS": 2, "AUG.NUM_SAMPLE": 2},
+        {"DATA.FRAME_SAMPLING": "pyslowfast", "DATA.CLIP_DTYPE": "float32", "TEST.NUM_SPATIAL_CROPS": 3},
+        {"MODEL.TEMPORAL_SHUFFLE_EVAL": True, "MODEL.STCROSS_MLP_INPUT": "merged", "DATA.ENSEMBLE_METHOD": "max"},
+        {"TRAIN.MIXED_PRECISION": True, "TRAIN.AMP_DTYPE": "bfloat16", "TEST.PRECISION": "amp"},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_variants_run(net, tmp_path, options):
+    status, _, err = net({"OUTPUT_DIR": tmp_path, "SOLVER.MAX_EPOCH": 1, **options})
+    assert (status, err) == (0, "")
+    assert read_results(tmp_path / "results.json").num_scored == 5
+
+
+def test_several_config_files_run_in_turn(recipe, shell, tmp_path):
+    files = []
+    for name in ("a", "b"):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(f"_BASE_: {recipe}\nOUTPUT_DIR: {tmp_path / name}\n", encoding="utf-8")
+        files.append(path)
+    done = shell({"TRAIN.ENABLE": False}, cfg=files[0], arguments=[files[1]])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all((tmp_path / name / "results.json").is_file() for name in ("a", "b"))
+
+
+# ------------------------------------------------------------------------------------------------------------ averaging
+
+
+@pytest.fixture(scope="module")
+def averaged(trained, repository, environment, tmp_path_factory):
+    """swa of both epochs."""
+    folder = tmp_path_factory.mktemp("averaged")
+    done = subprocess.run(
+        [sys.executable, repository / "weight_average_tool.py", "--source-dir", trained[0] / "checkpoints",
+         "--output-dir", folder, "--methods", "swa", "ewa", "--start", "1", "--end", "2"],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {path.name for path in folder.iterdir()} == {"swa_1_2.pth", "ewa_1_2.pth"}
+    return folder / "swa_1_2.pth"
+
+
+def test_averaged_weights_are_scored(trained, averaged, net, tmp_path):
+    first, second = (
+        torch.load(trained[0] / "checkpoints" / f"checkpoint_epoch_0000{epoch}.pyth", weights_only=True)["model_state"]
+        for epoch in (1, 2)
+    )
+    mean = torch.load(averaged, weights_only=True)["model_state"]
+    torch.testing.assert_close(
+        mean["model.visual.proj"], (first["model.visual.proj"] + second["model.visual.proj"]) / 2
+    )
+    options = {"TRAIN.ENABLE": False, "TEST.CUSTOM_LOAD": True, "TEST.CUSTOM_LOAD_FILE": averaged}
+    assert net({"OUTPUT_DIR": tmp_path, **options})[0] == 0
+    results = read_results(tmp_path / "results.json")
+    assert (results.weights, results.weights_sha256) == (str(averaged), sha256_file(averaged))
+
+
+def predictions(net, folder, options):
+    status, _, err = net(
+        {"OUTPUT_DIR": folder, "TRAIN.ENABLE": False, "TEST.SAVE_RESULTS_PATH": "scores.pkl", **options}
+    )
+    assert (status, err) == (0, "")
+    with (folder / "scores.pkl").open("rb") as file:
+        return pickle.load(file)[0]
+
+
+def test_patching_mixes_in_raw_clip(averaged, net, tiny_weights, tmp_path):
+    plain = predictions(net, tmp_path / "plain", {})
+    load = {"TEST.CUSTOM_LOAD": True, "TEST.CUSTOM_LOAD_FILE": averaged}
+    tuned = predictions(net, tmp_path / "tuned", load)
+    patch = {**load, "TEST.PATCHING_MODEL": True, "TEST.CLIP_ORI_PATH": tiny_weights}
+    mixed = {
+        ratio: predictions(net, tmp_path / str(ratio), {**patch, "TEST.PATCHING_RATIO": ratio})
+        for ratio in (0.0, 0.5, 1.0)
+    }
+    assert not torch.equal(plain, tuned)
+    assert torch.equal(mixed[0.0], tuned)
+    assert torch.equal(mixed[1.0], plain)
+    assert not torch.equal(mixed[0.5], plain)
+    assert not torch.equal(mixed[0.5], tuned)
+
+
+# ----------------------------------------------------------------------------------------------------------------- demo
+
+
+def guesses(out):
+    """video -> [(name, percent)]; log lines are passed over."""
+    found, rows = {}, []
+    for line in out.splitlines():
+        match = re.fullmatch(r"  +([\d.]+)%  (.+)", line)
+        if match:
+            rows.append((match[2], float(match[1])))
+        elif not line.startswith("["):
+            rows = found[line] = []
+    return found
+
+
+def test_demo_on_one_video(shell, dataset, trained):
+    video = dataset / "videos" / "test0.mp4"
+    arguments = ["--video", video, "--classes", "pouring tea", "surfing", "chess", "--topk", "2"]
+    done = shell(
+        {"TEST.CHECKPOINT_FILE_PATH": trained[0] / "checkpoints" / LAST},
+        tool="tools/demo_net.py",
+        arguments=arguments,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    found = guesses(done.stdout)
+    assert list(found) == [str(video)]
+    names, percent = zip(*found[str(video)], strict=True)
+    assert len(set(names)) == 2
+    assert set(names) < {"pouring tea", "surfing", "chess"}
+    assert percent[0] >= percent[1]
+    assert 33.0 < sum(percent) <= 100.01
+
+
+def test_demo_on_a_folder_with_the_label_map(net, dataset):
+    status, out, err = net({}, tool="demo_net", arguments=["--video", dataset / "videos"])
+    assert (status, err) == (0, "")
+    found = guesses(out)
+    assert list(found) == sorted(str(path) for path in (dataset / "videos").iterdir())
+    for rows in found.values():
+        assert {name for name, _ in rows} == {"moving left", "moving right", "standing still"}
+        assert sum(percent for _, percent in rows) == pytest.approx(100, abs=0.02)
+
+
+def test_demo_reports_a_broken_video_after_the_others(net, dataset, tmp_path):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video at all")
+    good = dataset / "videos" / "test1.avi"
+    status, out, err = net({}, tool="demo_net", arguments=["--video", broken, good])
+    assert status == 1
+    assert err.startswith(f"error: 1 of 2 videos cannot be decoded; {broken}: ")
+    assert err.count("\n") == 1
+    assert list(guesses(out)) == [str(good)]
+
+
+@pytest.mark.parametrize(
+    ("video", "message"),
+    [("absent.mp4", "no such video or folder"), ("", "holds no video; searched for ")],
+    ids=["absent", "empty folder"],
+)
+def test_demo_without_a_video(net, tmp_path, video, message):
+    status, _, err = net({}, tool="demo_net", arguments=["--video", tmp_path / video])
+    assert status == 1
+    assert err.startswith(f"error: {tmp_path / video}: {message}")
