@@ -77,8 +77,6 @@ def missing_files(cfg: CfgNode) -> Iterator[tuple[str, str]]:
         wanted["TEST_FILE"] = str(Path(data.PATH_TO_DATA_DIR) / cfg.TEST_FILE)
         if test.CUSTOM_LOAD:
             wanted["TEST.CUSTOM_LOAD_FILE"] = test.CUSTOM_LOAD_FILE
-            if test.PATCHING_MODEL:
-                wanted["TEST.CLIP_ORI_PATH"] = test.CLIP_ORI_PATH
         if test.CHECKPOINT_FILE_PATH:
             wanted["TEST.CHECKPOINT_FILE_PATH"] = test.CHECKPOINT_FILE_PATH
     for key, path in wanted.items():
