@@ -1,0 +1,126 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from slowfast.engine.precision import Precision
+from slowfast.engine.step import PlainStep, StepConfig, error_percent, split_batch
+
+
+@pytest.fixture
+def make_step(make_method):
+    """Makes a step with plain gradient descent of rate 1, so that the parameters' change is the gradient."""
+
+    def make(*, dtype=None, **options):
+        method = make_method()
+        precision = Precision("cpu", dtype)
+        optimizer = torch.optim.SGD(method.head.parameters(), lr=1.0)
+        scaler = precision.make_scaler()
+        return PlainStep(method, optimizer=optimizer, scaler=scaler, precision=precision, config=StepConfig(**options))
+
+    return make
+
+
+def moved(step, before):
+    return [old - new.detach() for old, new in zip(before, step.model.head.parameters(), strict=True)]
+
+
+def run(step, batch):
+    before = [parameter.detach().clone() for parameter in step.model.head.parameters()]
+    return step(batch), moved(step, before)
+
+
+def test_step_follows_the_gradient(make_step, make_clips, make_method):
+    batch, reference = make_clips(6), make_method()
+    logits = reference.scores(batch)
+    loss = F.cross_entropy(logits, batch.label) + 0.01 * logits.square().mean()
+    expected = torch.autograd.grad(loss, list(reference.head.parameters()))
+    result, found = run(make_step(), batch)
+    torch.testing.assert_close(found, list(expected))
+    assert result.loss.item() == pytest.approx(loss.item())
+    assert result.grad_norm.item() == pytest.approx(torch.cat([g.flatten() for g in expected]).norm().item())
+    assert set(result.terms) == {"loss_classification", "loss_size", "spread"}
+    assert not any(value.requires_grad for value in (result.loss, result.grad_norm, *result.terms.values()))
+
+
+@pytest.mark.parametrize("parts", [2, 3, 4, 6, 9])
+def test_accumulation_changes_no_gradient(make_step, make_clips, parts):
+    batch = make_clips(6)
+    whole, expected = run(make_step(), batch)
+    step = make_step(accumulation_steps=parts)
+    result, found = run(step, batch)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    assert len(step.model.sizes) == min(parts, 6)
+    assert sum(step.model.sizes) == 6
+    for name in ("loss", "grad_norm", "top1_err", "top5_err"):
+        assert getattr(result, name).item() == pytest.approx(getattr(whole, name).item(), rel=1e-5)
+
+
+def test_gradients_are_clipped_after_they_are_measured(make_step, make_clips):
+    batch = make_clips(6)
+    free, gradient = run(make_step(), batch)
+    norm = free.grad_norm.item()
+    clipped, found = run(make_step(max_grad_norm=norm / 2), batch)
+    assert clipped.grad_norm.item() == pytest.approx(norm)
+    torch.testing.assert_close(found, [g / 2 for g in gradient], rtol=1e-4, atol=1e-6)
+    _, found = run(make_step(max_grad_norm=norm * 2), batch)
+    torch.testing.assert_close(found, gradient)
+    _, found = run(make_step(max_grad_value=0.01, max_grad_norm=1e-9), batch)
+    torch.testing.assert_close(found, [g.clamp(-0.01, 0.01) for g in gradient])
+
+
+def test_steps_do_not_add_up(make_step, make_clips):
+    step, batch = make_step(), make_clips(4)
+    step(batch)
+    _, second = run(step, batch)
+    fresh = make_step()
+    fresh.model.load_state_dict(step.model.state_dict())
+    before = [p + g for p, g in zip(step.model.head.parameters(), second, strict=True)]
+    with torch.no_grad():
+        for parameter, value in zip(fresh.model.head.parameters(), before, strict=True):
+            parameter.copy_(value)
+    _, again = run(fresh, batch)
+    torch.testing.assert_close(again, second)
+
+
+def test_fp16_scaler_gives_the_gradient_of_fp32(make_step, make_clips):
+    batch = make_clips(6)
+    _, expected = run(make_step(), batch)
+    step = make_step(dtype=torch.float16)
+    step.scaler = torch.amp.GradScaler("cpu", init_scale=64.0)  # the usual first scale overflows here
+    result, found = run(step, batch)
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=5e-3)
+    assert result.loss.dtype == torch.float32
+    assert 0 < result.grad_norm.item() < 100  # unscaled
+
+
+def test_fp16_step_that_overflows_is_left_out(make_step, make_clips):
+    step = make_step(dtype=torch.float16)
+    with torch.no_grad():
+        step.model.head.weight.mul_(1e4)
+    scale = step.scaler.get_scale()
+    _, found = run(step, make_clips(6))
+    assert all(not change.any() for change in found)
+    assert step.scaler.get_scale() < scale
+
+
+def test_accumulation_must_be_positive():
+    with pytest.raises(ValueError, match=r"^TRAIN\.ACCUMULATION_STEPS: 0; it must be at least 1$"):
+        StepConfig(accumulation_steps=0)
+
+
+@pytest.mark.parametrize(("count", "parts", "sizes"), [(7, 3, [3, 2, 2]), (2, 5, [1, 1]), (4, 1, [4])])
+def test_split_batch(make_clips, count, parts, sizes):
+    batch = make_clips(count, bad=("a.mp4: broken",))
+    pieces = split_batch(batch, parts)
+    assert [len(piece) for piece in pieces] == sizes
+    for name in ("frames", "label", "video_id", "view"):
+        assert torch.equal(torch.cat([getattr(piece, name) for piece in pieces]), getattr(batch, name))
+    assert not any(piece.bad for piece in pieces)  # reported once, with the batch
+
+
+def test_error_percent():
+    logits = torch.tensor([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0], [1.0, 2.0, 3.0], [2.0, 1.0, 3.0]])
+    label = torch.tensor([0, 1, 2, 1])
+    assert error_percent(logits, label, k=1).item() == 50.0
+    assert error_percent(logits, label, k=2).item() == 25.0
+    assert error_percent(logits, label, k=5).item() == 0.0
