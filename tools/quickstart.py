@@ -8,6 +8,7 @@ same recipe, and clearly worse when the frames are played backwards.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import pickle
@@ -238,6 +239,12 @@ def print_table(scores: dict[str, dict[str, float]], chance: float) -> None:
     print()
 
 
+def free_folder(folder: Path) -> Path:
+    """The folder, or the first of folder-2, folder-3, ... that does not exist."""
+    candidates = (folder if i == 1 else folder.with_name(f"{folder.name}-{i}") for i in itertools.count(1))
+    return next(candidate for candidate in candidates if not candidate.exists())
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the quickstart.
 
@@ -245,14 +252,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0 all bars met, 1 one was missed or a command failed.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="new or empty folder of the run")
+    parser.add_argument("--out", type=Path, help="new or empty folder of the run (default: runs/quickstart, -2, ...)")
     parser.add_argument("--seed", type=int, default=0, help="seed of videos and training")
     args = parser.parse_args(argv)
-    if args.out.is_dir() and any(args.out.iterdir()):
+    folder = args.out.resolve() if args.out else free_folder(ROOT / "runs" / "quickstart")
+    if folder.is_dir() and any(folder.iterdir()):
         print(f"error: --out {args.out}: the folder is not empty; give another one or remove it", file=sys.stderr)
         return 1
-    args.out.mkdir(parents=True, exist_ok=True)
-    work = Workspace(folder=args.out.resolve(), seed=args.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(ROOT)  # so that the printed commands are short and can be repeated there
+    work = Workspace(folder=folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder, seed=args.seed)
     try:
         prepare(work)
         scores, results = {}, {}

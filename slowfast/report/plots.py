@@ -131,6 +131,7 @@ def _draw_curves(axes: Any, curves: Mapping[str, LearningCurve]) -> None:  # noq
         framealpha=0.9,
     )  # fmt: skip
     axes.margins(y=0.25)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
 
 
