@@ -64,9 +64,16 @@ class Workspace:
         log.parent.mkdir(parents=True, exist_ok=True)
         self.say(name.replace("_", " "))
         print("    python " + shlex.join(arguments), flush=True)
+        # More threads than two slow a model of this size down.
+        environment = {"OMP_NUM_THREADS": "2", **os.environ}
         with log.open("w", encoding="utf-8") as output:
             status = subprocess.run(
-                [sys.executable, *arguments], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, check=False
+                [sys.executable, *arguments],
+                cwd=ROOT,
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
             ).returncode
         if status:
             tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-15:])
