@@ -6,6 +6,7 @@ import hashlib
 import os
 import pickle
 import struct
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,7 +116,10 @@ def load_tensors(path: str | Path, *, what: str) -> Any:  # noqa: ANN401 (the fi
     if not source.is_file():
         raise ValueError(f"{source}: {what} not found" if not source.exists() else f"{source}: {what} is not a file")
     try:
-        return torch.load(source, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # A foreign pickle is refused below, in one line; torch's remark on its protocol would come before it.
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            return torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{source}: {what} is damaged or holds objects that are unsafe to load ({_brief(error)})"
