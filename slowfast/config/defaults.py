@@ -71,7 +71,8 @@ _C.TRAIN.CUSTOM_LOAD_FILE = None
 # scaling), bfloat16 or float16. Ours. On the CPU training runs in float32.
 _C.TRAIN.MIXED_PRECISION = False
 _C.TRAIN.AMP_DTYPE = "auto"
-# Batches whose gradients are summed before one update, >= 1. Ours.
+# Parts that a batch is split into, with a backward pass each and one update for all, >= 1: less memory for the same
+# batch. Ours.
 _C.TRAIN.ACCUMULATION_STEPS = 1
 # Compile the model with torch.compile. Ours.
 _C.TRAIN.COMPILE = False
@@ -203,7 +204,8 @@ _C.MODEL.ARCH = "slowfast"
 _C.MODEL.CLIP_WEIGHTS = ""
 # Folder of downloaded CLIP archives; empty: ~/.cache/clip. Ours.
 _C.MODEL.CLIP_CACHE_DIR = ""
-# Number of classes; a start-up check against the label map, which decides. PySlowFast.
+# Number of classes; only compared with the label map, which decides: a run that finds another number says so.
+# PySlowFast.
 _C.MODEL.NUM_CLASSES = 400
 # soft_cross_entropy or cross_entropy; equal for labels that are class indices. PySlowFast.
 _C.MODEL.LOSS_FUNC = "cross_entropy"

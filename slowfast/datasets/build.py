@@ -12,11 +12,14 @@ from slowfast.datasets.sampler import EvalSampler, TrainBatchSampler
 from slowfast.datasets.transforms import SpatialSettings
 from slowfast.datasets.types import Mode, Split, VideoBatch, collate
 from slowfast.datasets.video_dataset import SamplingSettings, VideoDataset
+from slowfast.utils.logging import get_logger
 from slowfast.utils.registry import resolve
 from slowfast.utils.seed import derive_seed
 
 if TYPE_CHECKING:
     from slowfast.config.node import CfgNode
+
+logger = get_logger(__name__)
 
 # A worker that hangs in a broken file ends the run with a message instead of holding the machine.
 _WORKER_TIMEOUT_SECONDS = 900
@@ -44,6 +47,12 @@ def build_split_loader(
     Raises:
         ValueError: one line naming the key, or the file and its line.
     """
+    if cfg.MODEL.NUM_CLASSES != len(split.label_set) and split.mode != "val":
+        logger.warning(
+            "MODEL.NUM_CLASSES is %d, but DATA.INDEX_LABEL_MAPPING_FILE has %d classes, which decides",
+            cfg.MODEL.NUM_CLASSES,
+            len(split.label_set),
+        )
     dataset = build_dataset(split, cfg=cfg)
     options = _loader_options(cfg, rank=rank)
     if split.mode == "train" and cfg.TRAIN.BATCH_SIZE % local_world_size:

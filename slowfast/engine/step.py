@@ -25,7 +25,8 @@ class StepConfig:
     """
 
     accumulation_steps: int = 1
-    """Forward-backward passes that a batch is split into; changes memory, not the result."""
+    """Forward-backward passes that a batch is split into: less memory, the same batch. Random masks are
+    drawn part by part, so that they differ from those of an unsplit batch."""
     max_grad_norm: float | None = None
     """L2 norm that gradients are clipped to."""
     max_grad_value: float | None = None
