@@ -47,7 +47,7 @@ def build_split_loader(
     Raises:
         ValueError: one line naming the key, or the file and its line.
     """
-    if cfg.MODEL.NUM_CLASSES != len(split.label_set) and split.mode != "val":
+    if len(split.label_set) != cfg.MODEL.NUM_CLASSES and split.mode != "val":
         logger.warning(
             "MODEL.NUM_CLASSES is %d, but DATA.INDEX_LABEL_MAPPING_FILE has %d classes, which decides",
             cfg.MODEL.NUM_CLASSES,
