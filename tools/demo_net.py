@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from run_net import start
+
 from slowfast.config.node import CfgNode, ConfigError
 from slowfast.utils.parser import (
     assert_and_infer_cfg,
@@ -38,11 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         cfg.DEMO.VIDEOS = args.video or cfg.DEMO.VIDEOS
         cfg.DEMO.CLASSES = args.classes or cfg.DEMO.CLASSES
         cfg.DEMO.TOPK = args.topk or cfg.DEMO.TOPK
+        if not cfg.DEMO.VIDEOS:
+            raise ConfigError("--video: no video is named; give files or folders")
         cfg = assert_and_infer_cfg(cfg)
         cfg.freeze()
-    import phases  # loads torch, which --help does without
-
-    return phases.run(cfg, init_method=args.init_method)
+    return start(cfg, args)
 
 
 def demo(context: ProcessContext, cfg: CfgNode) -> None:

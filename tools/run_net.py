@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 
+from slowfast.config.node import CfgNode
 from slowfast.utils.parser import (
     assert_and_infer_cfg,
     cfg_to_yaml,
@@ -25,16 +27,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         configs = [assert_and_infer_cfg(load_config(args, path)) for path in args.cfg_files]
     for cfg in configs:
         cfg.freeze()
-        if args.print_config:
-            sys.stdout.write(cfg_to_yaml(cfg))
-            continue
-        # Everything below loads torch, which --help and --print-config do without.
-        import phases
-
-        status = phases.dry_run(cfg) if args.dry_run else phases.run(cfg, init_method=args.init_method)
+        status = start(cfg, args)
         if status:
             return status
     return 0
+
+
+def start(cfg: CfgNode, args: argparse.Namespace) -> int:
+    """Print a configuration, try it, or run it, as the command line asks.
+
+    Returns:
+        Exit status.
+    """
+    if args.print_config:
+        sys.stdout.write(cfg_to_yaml(cfg))
+        return 0
+    # Here because it loads torch, which --help and --print-config do without.
+    import phases
+
+    return phases.dry_run(cfg) if args.dry_run else phases.run(cfg, init_method=args.init_method)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -33,6 +35,14 @@ from slowfast.utils.parser import cfg_to_yaml
 from slowfast.utils.seed import seed_everything
 
 logger = get_logger(__name__)
+
+# Every rank holds the same constants, the text features among them: no forward needs to exchange them. The argument
+# changed its name with torch 2.15.
+_NO_BUFFER_SYNC: dict[str, Any] = {
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+    else "broadcast_buffers": False
+}
 
 
 def train(context: ProcessContext, cfg: CfgNode) -> None:
@@ -90,8 +100,7 @@ def _wrap(method: Method, cfg: CfgNode, context: ProcessContext) -> nn.Module:
         device_ids=[context.device.index] if context.device.type == "cuda" else None,
         gradient_as_bucket_view=True,
         static_graph=cfg.MODEL.STATIC_GRAPH,
-        # Every rank holds the same constants; only parameters need the first broadcast.
-        broadcast_buffers=False,
+        **_NO_BUFFER_SYNC,
     )
 
 

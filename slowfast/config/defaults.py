@@ -299,7 +299,7 @@ _C.BN.WEIGHT_DECAY = 0.0
 
 # ------------------------------------------------------------------------------------------------------------- reports
 _C.TENSORBOARD = CfgNode()
-# Write training curves for TensorBoard, into LOG_DIR inside OUTPUT_DIR; empty: a name made of the run's. PySlowFast.
+# Write training curves for TensorBoard, into LOG_DIR inside OUTPUT_DIR; empty: "tensorboard". PySlowFast.
 _C.TENSORBOARD.ENABLE = False
 _C.TENSORBOARD.LOG_DIR = ""
 

@@ -287,7 +287,9 @@ def resume(
         return 0
     if optimizer is not None:
         if checkpoint.optimizer_state is None:
-            raise ValueError(f"{checkpoint.path}: has an epoch but no optimizer_state; set CHECKPOINT_EPOCH_RESET True")
+            raise ValueError(
+                f"{checkpoint.path}: has an epoch but no optimizer_state; set TRAIN.CHECKPOINT_EPOCH_RESET True"
+            )
         _load_optimizer_state(optimizer, checkpoint.optimizer_state, source=checkpoint.path)
     if scaler is not None and checkpoint.scaler_state:
         scaler.load_state_dict(checkpoint.scaler_state)
@@ -374,7 +376,7 @@ def _load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, 
     if live_sizes != saved_sizes or not same_names:
         raise ValueError(
             f"{source}: optimizer_state has groups of {saved_sizes} parameters, this run has {live_sizes}"
-            f"{'' if live_sizes != saved_sizes else ' under other names'}; set CHECKPOINT_EPOCH_RESET True"
+            f"{'' if live_sizes != saved_sizes else ' under other names'}; set TRAIN.CHECKPOINT_EPOCH_RESET True"
         )
     groups = []
     for live, saved in zip(live_groups, saved_groups, strict=True):

@@ -17,10 +17,9 @@ from torch.distributed.rendezvous import rendezvous
 
 from slowfast.utils.errors import USER_ERRORS, describe_error
 from slowfast.utils.logging import get_logger
+from slowfast.utils.parser import TORCHRUN_VARIABLES
 
 logger = get_logger(__name__)
-
-_TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 _launch_numbers = itertools.count()
 
@@ -58,8 +57,8 @@ class LaunchPlan:
         found = torch.cuda.device_count()
         if self.num_gpus > max(found, 1) and not (found == 0 and self.backend == "gloo"):
             raise ValueError(
-                f"NUM_GPUS: is {self.num_gpus}, but this machine has {found} CUDA devices; allowed: 0 to {found}, "
-                "or any number with DIST_BACKEND gloo on a machine without CUDA"
+                f"NUM_GPUS: is {self.num_gpus}, but this machine has {found} CUDA devices; allowed: at most "
+                f"{max(found, 1)}, or any number with DIST_BACKEND gloo on a machine without CUDA"
             )
 
     @property
@@ -90,8 +89,8 @@ def launch(plan: LaunchPlan, function: Callable[..., Any], *args: Any) -> None: 
     """
     if plan.num_gpus > 0 and torch.cuda.device_count() == 0 and is_first_process(shard_id=plan.shard_id):
         logger.warning("NUM_GPUS is %d, but this machine has no CUDA device: running on the CPU", plan.num_gpus)
-    if all(name in os.environ for name in _TORCHRUN_VARIABLES):
-        rank, world_size, local_rank, local_world_size = (int(os.environ[name]) for name in _TORCHRUN_VARIABLES)
+    if all(name in os.environ for name in TORCHRUN_VARIABLES):
+        rank, world_size, local_rank, local_world_size = (int(os.environ[name]) for name in TORCHRUN_VARIABLES)
         context = ProcessContext(
             rank=rank,
             world_size=world_size,

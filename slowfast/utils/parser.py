@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import os
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,9 @@ _EPILOG = """examples:
   python tools/run_net.py --cfg a.yaml --print-config --opts SOLVER.MAX_EPOCH 5
 exit codes: 0 done, 1 the run failed, 2 a mistake in the command line or the config
 """
+
+TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+"""What torchrun tells each of its processes; present all together or not at all."""
 
 _SWITCHES = ("--print-config", "--dry-run")
 
@@ -75,6 +79,8 @@ def parse_args(
         argv: arguments without the program's name; None reads ``sys.argv``.
         parser: a parser made by :func:`build_parser` with options added to it.
 
+    Under torchrun the machines and their meeting point come from its environment variables.
+
     Returns:
         ``cfg_files``, ``opts``, ``shard_id``, ``num_shards``, ``init_method``, ``print_config``, ``dry_run``.
     """
@@ -94,6 +100,11 @@ def parse_args(
     stray = next((word for word in (args.opts or [])[::2] if word.startswith("--")), None)
     if stray is not None:
         parser.error(f"{stray}: --opts takes the rest of the line, write {stray} before it")
+    if all(name in os.environ for name in TORCHRUN_VARIABLES):
+        # torchrun knows the machines, and how their processes meet.
+        args.num_shards = int(os.environ["WORLD_SIZE"]) // int(os.environ["LOCAL_WORLD_SIZE"])
+        args.shard_id = int(os.environ["RANK"]) // int(os.environ["LOCAL_WORLD_SIZE"])
+        args.init_method = "env://"
     if args.init_method is None:
         if args.num_shards > 1:
             parser.error("--init_method: several machines need the first one's address, such as tcp://host:9998")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The official example, every option as published; STDD_vitb16_8x16_official.yaml says the same in a file.
+# The official example, every option as published. STDD_vitb16_8x16_official.yaml also restores the published defects.
 source "$(dirname "$0")/../../env.sh"
 : "${TEXT_FEATURES:?TEXT_FEATURES: set it to classes_text_feats_k400_tpl8_xmix_ViT-B_16.pt}"
 exec python tools/run_net.py --cfg configs/Kinetics/TemporalCLIP_vitb16_8x16_STAdapter.yaml --opts \

@@ -31,7 +31,7 @@ def test_plans_that_do_not_fit(monkeypatch, num_gpus, found, backend):
     with pytest.raises(ValueError, match="NUM_GPUS") as caught:
         LaunchPlan(num_gpus=num_gpus, backend=backend)
     assert str(caught.value) == (
-        f"NUM_GPUS: is {num_gpus}, but this machine has {found} CUDA devices; allowed: 0 to {found}, "
+        f"NUM_GPUS: is {num_gpus}, but this machine has {found} CUDA devices; allowed: at most {max(found, 1)}, "
         "or any number with DIST_BACKEND gloo on a machine without CUDA"
     )
 
