@@ -53,6 +53,8 @@ def test_every_run_is_short_and_says_what_it_takes(path):
 @pytest.mark.parametrize("path", RUNS, ids=name)
 def test_class_list_has_as_many_classes_as_the_run(path):
     cfg = load(path)
+    if cfg.DATA.INDEX_LABEL_MAPPING_FILE.startswith("runs/"):
+        return  # written by a run; tests/unit/datasets/test_synthetic.py counts the classes of the rendered one
     label_set = LabelSet.from_json(ROOT / cfg.DATA.INDEX_LABEL_MAPPING_FILE)
     assert len(label_set) == cfg.MODEL.NUM_CLASSES
 
@@ -127,5 +129,6 @@ def test_the_official_file_turns_on_what_the_published_code_computes():
         "MODEL.TEMPORAL_SHUFFLE_EVAL",
         "DATA.FRAME_SAMPLING",
         "DATA.CLIP_DTYPE",
+        "TRAIN.AMP_DTYPE",
     }
     assert official.MODEL.STCROSS_MLP_INPUT == "unmerged"
