@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Tiny models compute fastest on one thread, and tests are then the same on any machine.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .PHONY: help setup quickstart test test-unit fmt lint type check clean
@@ -22,10 +24,10 @@ quickstart: $(STAMP) ## The main job on rendered videos: train, test, average, c
 	$(BIN)/python tools/quickstart.py
 
 test: $(STAMP) ## All tests that need no GPU
-	$(BIN)/python -m pytest tests
+	$(PYTEST) tests
 
 test-unit: $(STAMP) ## Unit, golden and architecture tests
-	$(BIN)/python -m pytest tests/unit tests/golden tests/architecture
+	$(PYTEST) tests/unit tests/golden tests/architecture
 
 fmt: $(STAMP) ## Format the code
 	$(BIN)/ruff format .
