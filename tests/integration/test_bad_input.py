@@ -74,8 +74,8 @@ def test_nothing_is_written_after_a_mistake_in_the_config(refused, tmp_path):
 def test_more_devices_than_the_machine_has(refused, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert refused({"NUM_GPUS": 4}) == (
-        "NUM_GPUS: is 4, but this machine has 0 CUDA devices; allowed: 0 to 0, or any number with DIST_BACKEND gloo "
-        "on a machine without CUDA"
+        "NUM_GPUS: is 4, but this machine has 0 CUDA devices; allowed: at most 1, or any number with DIST_BACKEND "
+        "gloo on a machine without CUDA"
     )
 
 
