@@ -130,6 +130,8 @@ def load_test_weights(cfg: CfgNode, method: Method) -> Path | None:
     if test.CUSTOM_LOAD:
         source = test.CUSTOM_LOAD_FILE
     else:
+        if test.PATCHING_MODEL:
+            logger.warning("TEST.PATCHING_MODEL has no effect without TEST.CUSTOM_LOAD: no raw CLIP is mixed in")
         last = last_checkpoint(cfg.OUTPUT_DIR, task=cfg.TASK)
         source = test.CHECKPOINT_FILE_PATH or last or cfg.TRAIN.CHECKPOINT_FILE_PATH
     if not source:

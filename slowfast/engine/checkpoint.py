@@ -198,12 +198,16 @@ def read_checkpoint(path: str | Path, *, clear_name_patterns: Sequence[str] = ()
         raise ValueError(
             f"{source}: not a checkpoint: no dict of tensors under 'model_state' (found {names or 'nothing'})"
         )
-    epoch = content.get("epoch")
+    epoch, optimizer_state = content.get("epoch"), content.get("optimizer_state")
+    if not isinstance(epoch, int | None):
+        raise ValueError(f"{source}: not a checkpoint: epoch is {epoch!r}, expected an integer")
+    if optimizer_state is not None and not _is_optimizer_state(optimizer_state):
+        raise ValueError(f"{source}: not a checkpoint: optimizer_state is not the state dict of an optimiser")
     return Checkpoint(
         path=source,
         model_state=_clean_names(state, clear_name_patterns, source=source),
-        epoch=None if epoch is None else int(epoch),
-        optimizer_state=content.get("optimizer_state"),
+        epoch=epoch,
+        optimizer_state=optimizer_state,
         scaler_state=content.get("scaler_state"),
         cfg=str(content.get("cfg", "")),
         extra={key: value for key, value in content.items() if key not in _RESERVED},
@@ -343,6 +347,13 @@ def _first(names: Sequence[str], count: int = 3) -> str:
 def _without_teacher(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     plain = {name.removeprefix("module."): value.detach() for name, value in state.items()}
     return {name: value for name, value in plain.items() if not name.startswith(TEACHER_PREFIX)}
+
+
+def _is_optimizer_state(state: object) -> bool:
+    if not isinstance(state, Mapping) or not isinstance(state.get("state"), Mapping):
+        return False
+    groups = state.get("param_groups")
+    return isinstance(groups, list) and all(isinstance(group, Mapping) and "params" in group for group in groups)
 
 
 def _looks_like_clip(content: Mapping[str, Any]) -> bool:

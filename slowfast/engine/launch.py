@@ -179,4 +179,6 @@ def _device(num_gpus: int, local_rank: int) -> torch.device:
     if num_gpus == 0 or torch.cuda.device_count() == 0:
         return torch.device("cpu")
     torch.cuda.set_device(local_rank)
+    # PyTorch lets convolutions round to TF32 by default; where this project says fp32 it means it.
+    torch.backends.cudnn.allow_tf32 = False
     return torch.device("cuda", local_rank)

@@ -113,8 +113,11 @@ class PlainStep(Step):
         )
 
     def _without_gradient_exchange(self) -> contextlib.AbstractContextManager[None]:
-        """Ranks exchange gradients once per step, with the last part."""
-        if isinstance(self.model, nn.parallel.DistributedDataParallel):
+        """Ranks exchange gradients once per step, with the last part.
+
+        A static graph is recorded in the first backward pass and needs the exchange there, so it has one in every part.
+        """
+        if isinstance(self.model, nn.parallel.DistributedDataParallel) and not self.model.static_graph:
             return self.model.no_sync()
         return contextlib.nullcontext()
 

@@ -100,7 +100,7 @@ class Trainer:
         self.set_epoch = set_epoch
         self.validate = validate
         self.on_scalars = on_scalars
-        self.bad_videos: set[str] = set()
+        self.bad_videos: dict[str, str] = {}
 
     def fit(self, loader: TrainLoader, *, start_epoch: int = 0) -> None:
         """Train from an epoch to the last.
@@ -151,13 +151,17 @@ class Trainer:
         Raises:
             ValueError: if more videos than allowed cannot be decoded.
         """
-        for line in sorted(set(lines) - self.bad_videos):
-            logger.warning("replaced in training: %s", line)
-        self.bad_videos.update(lines)
+        for line in sorted(set(lines)):
+            # By file: the reason may name a frame, and a truncated video fails at another one in every clip.
+            path = line.partition(": ")[0]
+            if path not in self.bad_videos:
+                logger.warning("replaced in training: %s", line)
+                self.bad_videos[path] = line
         if len(self.bad_videos) > self.config.max_bad_fraction * self.config.num_videos:
+            first = min(self.bad_videos.values())
             raise ValueError(
                 f"DATA.MAX_BAD_FRACTION: {len(self.bad_videos)} of {self.config.num_videos} training videos cannot be "
-                f"decoded, allowed is a share of {self.config.max_bad_fraction}; the first: {min(self.bad_videos)}"
+                f"decoded, allowed is a share of {self.config.max_bad_fraction}; the first: {first}"
             )
 
     def _save(self, epoch: int) -> None:

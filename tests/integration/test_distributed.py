@@ -87,6 +87,19 @@ def test_only_rank_0_speaks_and_writes(runs, way):
     assert (runs[way].folder / "stdout.log").read_text(encoding="utf-8").count("Resolved configuration") == 1
 
 
+def test_static_graph_and_accumulation_go_together(shell, tmp_path):
+    common = {**TRAIN_AND_TEST, "NUM_GPUS": 2, "DIST_BACKEND": "gloo", "TEST.ENABLE": False}
+    found = []
+    for static in (False, True):
+        folder = tmp_path / str(static)
+        options = {"MODEL.STATIC_GRAPH": static, "TRAIN.ACCUMULATION_STEPS": 2, "OUTPUT_DIR": folder}
+        done = shell({**common, **options})
+        assert done.returncode == 0, done.stderr
+        found.append(Run(folder).weights())
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, rtol=TOLERANCE, atol=TOLERANCE)
+
+
 def test_evaluation_does_not_depend_on_world_batch_or_workers(runs, shell, net, tmp_path):
     source = runs["one"].folder / "checkpoints" / "checkpoint_epoch_00002.pyth"
     reference, found = runs["one"], []

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import http.client
 import math
+import os
+import socket
 import urllib.request
 import zipfile
 from collections.abc import Mapping
@@ -131,7 +133,8 @@ def download(published: PublishedClip, *, cache_dir: str | Path | None = None) -
             )
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(target.suffix + ".part")
+    # A name of its own: the ranks of a first run all come here, and must not write into one file.
+    partial = target.with_name(f"{target.name}.{socket.gethostname()}.{os.getpid()}.part")
     logger.info("Downloading %s to %s", published.url, target)
     digest = hashlib.sha256()
     try:

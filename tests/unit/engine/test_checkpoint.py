@@ -236,6 +236,23 @@ def test_files_that_are_no_checkpoints(tmp_path, content):
         ck.read_checkpoint(tmp_path / "x.pyth")
 
 
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"epoch": "7"}, "epoch is '7', expected an integer"),
+        ({"optimizer_state": [1]}, "optimizer_state is not the state dict of an optimiser"),
+        ({"optimizer_state": {}}, "optimizer_state is not the state dict of an optimiser"),
+        ({"optimizer_state": {"state": {}, "param_groups": [{}]}}, "optimizer_state is not the state dict of an"),
+    ],
+)
+def test_checkpoints_with_entries_of_another_kind(tmp_path, entry, message):
+    path = save(tmp_path, tiny(), epoch=0)
+    torch.save({**torch.load(path, weights_only=True), **entry}, path)
+    with pytest.raises(ValueError, match="not a checkpoint") as caught:
+        ck.read_checkpoint(path)
+    assert str(caught.value).startswith(f"{path}: not a checkpoint: {message}")
+
+
 def test_patching_mixes_in_fp32_and_copies_the_rest():
     clip = {"a": torch.randn(3, generator=torch.Generator().manual_seed(1)).half(), "b": torch.ones(2)}
     state = {"model.a": torch.full((3,), 0.3), "model.b": torch.zeros(2), "projector_v.w": torch.ones(1)}

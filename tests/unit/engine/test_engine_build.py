@@ -1,9 +1,11 @@
+import logging
+
 import pytest
 import torch
 from torch import nn
 
 from slowfast.config.defaults import get_cfg
-from slowfast.engine.build import build_lr_schedule, build_optimizer
+from slowfast.engine.build import build_lr_schedule, build_optimizer, load_test_weights
 from slowfast.engine.lr_policy import learning_rate
 
 
@@ -70,3 +72,13 @@ def test_layer_decay_is_refused():
     cfg.SOLVER.LAYER_DECAY = 0.5
     with pytest.raises(ValueError, match=r"SOLVER\.LAYER_DECAY: 0\.5"):
         build_optimizer(cfg, network().named_parameters())
+
+
+def test_patching_without_a_file_to_patch_is_said(tmp_path, caplog):
+    cfg = get_cfg()
+    cfg.OUTPUT_DIR = str(tmp_path)
+    cfg.TEST.PATCHING_MODEL = True
+    with caplog.at_level(logging.WARNING):
+        assert load_test_weights(cfg, nn.Identity()) is None
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert warning.startswith("TEST.PATCHING_MODEL has no effect without TEST.CUSTOM_LOAD")

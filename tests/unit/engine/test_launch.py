@@ -45,6 +45,18 @@ def test_first_process(monkeypatch):
     assert is_first_process(shard_id=1)
 
 
+def test_fp32_means_fp32_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
+    before, seen = torch.backends.cudnn.allow_tf32, []
+    try:
+        launch(LaunchPlan(num_gpus=1), lambda context: seen.append(context.device))
+        assert not torch.backends.cudnn.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+    assert seen == [torch.device("cuda", 0)]
+
+
 def test_one_process_runs_here():
     seen = []
     launch(LaunchPlan(num_gpus=0), lambda context, *args: seen.append((context, args)), 1, "two")

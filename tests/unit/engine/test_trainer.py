@@ -181,6 +181,15 @@ def test_too_many_bad_videos_stop_the_run(make_trainer, make_clips, tmp_path):
     assert epochs_on_disk(tmp_path) == []
 
 
+def test_a_video_counts_once_whatever_the_reason(make_trainer, make_clips, caplog):
+    reasons = [f"the file is truncated: frame {frame} is wanted, 3 can be decoded" for frame in range(4, 13)]
+    loader = Loader([make_clips(4, bad=(f"a.mp4: {reason}",)) for reason in reasons])
+    with caplog.at_level(logging.WARNING):
+        make_trainer(loader).fit(loader)
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert warnings == [f"replaced in training: a.mp4: {reasons[0]}"]
+
+
 def test_batch_without_a_video_stops_the_run(make_trainer, make_clips):
     loader = Loader([make_clips(0, bad=("a.mp4: broken",))])
     with pytest.raises(ValueError, match=r"^not one video of a batch can be decoded; the first: a\.mp4: broken$"):

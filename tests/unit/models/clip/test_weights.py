@@ -168,6 +168,26 @@ def test_download_once(published, serve, tiny_weights, tiny_state, tmp_path):
     assert [entry.name for entry in path.parent.iterdir()] == ["tiny.pt"]
 
 
+def test_two_processes_download_side_by_side(published, serve, tiny_weights, tiny_state, tmp_path, monkeypatch):
+    content = tiny_weights.read_bytes()
+
+    class Overtaken(io.BytesIO):
+        """A connection during which another process starts and ends the same download."""
+
+        def read(self, size=-1):
+            if self.tell() == 0:
+                serve(content)
+                with monkeypatch.context() as other:
+                    other.setattr("os.getpid", lambda: -1)
+                    download(published, cache_dir=tmp_path)
+            return super().read(size)
+
+    serve(Overtaken(content))
+    path = download(published, cache_dir=tmp_path)
+    assert_same(load_clip_state_dict(path), tiny_state)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["tiny.pt"]
+
+
 def test_name_leads_to_the_cache(published, serve, tiny_weights, tiny_state, tmp_path, monkeypatch):
     monkeypatch.setitem(PUBLISHED, "vitb16", published)
     requests = serve(urllib.error.URLError("offline"))
