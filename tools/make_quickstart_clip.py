@@ -54,7 +54,7 @@ STILLS_PER_JOB = 500
 
 def captions() -> dict[str, tuple[str, ...]]:
     """Every caption and the words of it that carry meaning; a place is not the direction of the same word."""
-    table = {}
+    table: dict[str, tuple[str, ...]] = {}
     for shape, colour in itertools.product(SHAPES, ("", *COLOURS)):
         for motion in MOTIONS:
             table[class_name(shape, motion, colour=colour)] = (colour, shape, motion)

@@ -75,7 +75,8 @@ def assemble(
     if config.compile:
         for tower in (clip.visual, *([teacher.visual] if teacher is not None else [])):
             # Compiled code draws its masks from the same stream as eager code, so that the switch changes no number.
-            tower.compile(fullgraph=True, dynamic=False, options={"fallback_random": True})
+            # Batch sizes may vary: a program for each would soon exceed what torch.compile allows of one function.
+            tower.compile(fullgraph=True, options={"fallback_random": True})
     return method
 
 

@@ -100,3 +100,20 @@ def test_compile_wraps_the_towers_without_changing_names(tiny_cfg, tiny_labels):
         build_method(tiny_cfg(**{"TRAIN.COMPILE": on}), tiny_labels).checkpoint_state() for on in (False, True)
     )
     assert list(plain) == list(compiled)
+
+
+def test_compiled_towers_take_any_number_of_videos(tiny_cfg, tiny_labels, tiny_sizes, monkeypatch):
+    compile_module = torch.nn.Module.compile
+
+    def with_fast_backend(module, **options):
+        del options["options"]  # of the default backend, which takes minutes here
+        compile_module(module, backend="eager", **options)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", with_fast_backend)
+    torch._dynamo.reset()
+    method = build_method(tiny_cfg(**{"TRAIN.COMPILE": True}), tiny_labels).eval()
+    side = tiny_sizes.image_size
+    with torch.inference_mode():
+        for batch in range(1, 12):
+            frames = torch.randn(batch, 3, 2, side, side)
+            assert method.model.visual(frames).shape[:2] == (batch, 2)
