@@ -33,7 +33,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--gwa-std", type=float, default=10.0, help="width of gwa, epochs (default 10)")
     parser.add_argument("--ewa-decay", type=float, default=0.9, help="share that ewa keeps per epoch (default 0.9)")
     parser.add_argument("--pattern", default="*_epoch_*.pyth", help="glob of the checkpoints' names")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if not 0 <= args.start <= args.end:
+        parser.error(f"--start {args.start} --end {args.end}: need 0 <= start <= end")
+    if args.clip and args.start != 0:
+        parser.error(f"--clip: raw CLIP is epoch 0, outside the window {args.start}..{args.end}; set --start 0")
+    return args
 
 
 def collect(args: argparse.Namespace, config: AverageConfig) -> list[EpochWeights]:
@@ -41,12 +46,10 @@ def collect(args: argparse.Namespace, config: AverageConfig) -> list[EpochWeight
     from slowfast.engine.average import clip_member, find_members, missing_epochs
 
     members = find_members(args.source_dir, config, pattern=args.pattern)
-    if args.clip and config.start == 0:
+    if args.clip:
         from slowfast.models.clip.weights import load_clip_state_dict
 
         members = [clip_member(lambda: load_clip_state_dict(args.clip), name=args.clip), *members]
-    elif args.clip:
-        raise ValueError(f"--clip: raw CLIP is epoch 0, outside the window {config.start}..{config.end}; set --start 0")
     if missing := missing_epochs(members, config):
         print(f"missing epochs: {' '.join(map(str, missing))} (the weights of the others are scaled to sum 1)")
     return members
@@ -73,14 +76,11 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; returns 0, 1 (the run failed) or 2 (the request was wrong)."""
+    """Command line; returns 0 or 1 (the run failed); a wrong request ends with 2."""
     args = parse_args(argv)
     try:
         run(args)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (OSError, MemoryError) as error:
+    except (ValueError, OSError, MemoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -68,9 +68,8 @@ def demo(context: ProcessContext, cfg: CfgNode) -> None:
     own = list(cfg.DEMO.CLASSES)
     label_set = LabelSet.from_names(own) if own else LabelSet.from_json(cfg.DATA.INDEX_LABEL_MAPPING_FILE)
     videos = find_videos(cfg.DEMO.VIDEOS)
-    method = build_method(_with_templates(cfg) if own else cfg, label_set, training=False)
+    method = build_method(_with_templates(cfg) if own else cfg, label_set, training=False, device=context.device)
     load_test_weights(cfg, method)
-    method.to(context.device)
     loader = build_video_loader(videos, cfg=cfg, rank=context.rank, world_size=context.world_size)
     config = EvalConfig(
         num_videos=len(videos), num_classes=len(label_set), clips_per_forward=cfg.TEST.BATCH_SIZE, merge="sum"

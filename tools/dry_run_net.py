@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 
 from slowfast.config.node import CfgNode
+from slowfast.datasets.annotation import read_annotations
+from slowfast.datasets.build import missing_videos
 from slowfast.datasets.label_set import LabelSet
 from slowfast.datasets.types import VideoBatch
 from slowfast.engine.build import build_optimizer, build_step
@@ -18,6 +20,7 @@ from slowfast.methods.base import Method
 from slowfast.methods.build import build_method
 from slowfast.models.clip.arch import PUBLISHED, ClipSizes, published_clip
 from slowfast.models.clip.weights import cached_archive, load_clip_state_dict
+from slowfast.protocols.build import test_file
 from slowfast.text.tokenizer import Tokenizer
 from slowfast.utils.io import atomic_save
 from slowfast.utils.seed import seed_everything
@@ -67,21 +70,36 @@ def missing_files(cfg: CfgNode) -> Iterator[tuple[str, str]]:
         wanted["MODEL.ARCH (downloaded by the first run)"] = str(archive)
     elif cfg.MODEL.CLIP_WEIGHTS != "random":
         wanted["MODEL.CLIP_WEIGHTS"] = cfg.MODEL.CLIP_WEIGHTS
-    if train.ENABLE:
-        wanted |= {key: str(Path(data.PATH_TO_DATA_DIR) / cfg[key]) for key in ("TRAIN_FILE", "VAL_FILE")}
-        if train.CUSTOM_LOAD:
-            wanted["TRAIN.CUSTOM_LOAD_FILE"] = train.CUSTOM_LOAD_FILE
-        if train.CHECKPOINT_FILE_PATH:
-            wanted["TRAIN.CHECKPOINT_FILE_PATH"] = train.CHECKPOINT_FILE_PATH
-    if test.ENABLE:
-        wanted["TEST_FILE"] = str(Path(data.PATH_TO_DATA_DIR) / cfg.TEST_FILE)
-        if test.CUSTOM_LOAD:
-            wanted["TEST.CUSTOM_LOAD_FILE"] = test.CUSTOM_LOAD_FILE
-        if test.CHECKPOINT_FILE_PATH:
-            wanted["TEST.CHECKPOINT_FILE_PATH"] = test.CHECKPOINT_FILE_PATH
+    annotations = {key: str(Path(data.PATH_TO_DATA_DIR) / name) for key, name in _annotation_files(cfg)}
+    wanted |= annotations
+    weights = (
+        ("TRAIN.CUSTOM_LOAD_FILE", train.CUSTOM_LOAD_FILE, train.ENABLE and train.CUSTOM_LOAD),
+        ("TRAIN.CHECKPOINT_FILE_PATH", train.CHECKPOINT_FILE_PATH, train.ENABLE and train.CHECKPOINT_FILE_PATH),
+        ("TEST.CUSTOM_LOAD_FILE", test.CUSTOM_LOAD_FILE, test.ENABLE and test.CUSTOM_LOAD),
+        ("TEST.CLIP_ORI_PATH", test.CLIP_ORI_PATH, test.ENABLE and test.CUSTOM_LOAD and test.PATCHING_MODEL),
+        ("TEST.CHECKPOINT_FILE_PATH", test.CHECKPOINT_FILE_PATH, test.ENABLE and test.CHECKPOINT_FILE_PATH),
+    )
+    wanted |= {key: path for key, path, needed in weights if needed}
     for key, path in wanted.items():
         if not path or not Path(path).expanduser().is_file():
             yield key, path or "(empty)"
+        elif key in annotations:
+            yield from _missing_videos(cfg, key, path)
+
+
+def _annotation_files(cfg: CfgNode) -> Iterator[tuple[str, str]]:
+    if cfg.TRAIN.ENABLE:
+        yield from (("TRAIN_FILE", cfg.TRAIN_FILE), ("VAL_FILE", cfg.VAL_FILE))
+    if cfg.TEST.ENABLE:
+        yield "TEST_FILE", test_file(cfg)
+
+
+def _missing_videos(cfg: CfgNode, key: str, path: str) -> Iterator[tuple[str, str]]:
+    """Look for a sample of the videos of an annotation file."""
+    separator, prefix = cfg.DATA.PATH_LABEL_SEPARATOR, cfg.DATA.PATH_PREFIX
+    missing = missing_videos(read_annotations(path, prefix=prefix, separator=separator))
+    if missing:
+        yield f"videos of {key}", f"{len(missing)} of a sample, the first {missing[0].path}"
 
 
 def _label_set(cfg: CfgNode, missing: dict[str, str]) -> LabelSet:

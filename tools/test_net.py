@@ -12,7 +12,7 @@ from slowfast.config.node import CfgNode
 from slowfast.datasets.types import Split
 from slowfast.engine.build import load_test_weights
 from slowfast.engine.evaluator import EvalConfig, evaluate
-from slowfast.engine.launch import ProcessContext
+from slowfast.engine.launch import ProcessContext, first_on_machine
 from slowfast.engine.meters import TestMeter
 from slowfast.engine.precision import Precision, choose_precision
 from slowfast.engine.predictions import Predictions
@@ -39,9 +39,9 @@ def test(context: ProcessContext, cfg: CfgNode) -> None:
     """
     start_phase(context, cfg)
     label_set = build_protocol(cfg).eval_splits()[0].label_set
-    method = build_method(cfg, label_set, training=False)
+    with first_on_machine(context):
+        method = build_method(cfg, label_set, training=False, device=context.device)
     weights = load_test_weights(cfg, method)
-    method.to(context.device)
     series = num_views(cfg)
     for views in series:
         protocol = build_protocol(cfg, views=views)
@@ -65,7 +65,13 @@ def test_precision(cfg: CfgNode, context: ProcessContext) -> Precision:
 
 def _score(cfg: CfgNode, context: ProcessContext, method: Method, split: Split) -> Predictions:
     loader = split_loader(cfg, context, split)
-    start = time.perf_counter()
+    meter, start = TestMeter(num_iters=len(loader)), time.perf_counter()
+
+    def report(iteration: int) -> None:
+        if (iteration + 1) % cfg.LOG_PERIOD == 0 or iteration + 1 == len(loader):
+            seconds = (time.perf_counter() - start) / (iteration + 1)
+            log_json_stats(meter.iteration_stats(iteration, seconds=seconds))
+
     predictions = evaluate(
         method,
         loader,
@@ -77,12 +83,10 @@ def _score(cfg: CfgNode, context: ProcessContext, method: Method, split: Split) 
             clips_per_forward=max(1, cfg.TEST.BATCH_SIZE // context.local_world_size),
             merge=cfg.DATA.ENSEMBLE_METHOD,
         ),
+        on_batch=report,
     )
     if not len(predictions.label):
         raise ValueError(f"{split.csv}: none of its {predictions.num_expected} videos could be decoded")
-    seconds = (time.perf_counter() - start) / max(1, len(loader))
-    meter = TestMeter(num_iters=len(loader))
-    log_json_stats(meter.iteration_stats(len(loader) - 1, seconds=seconds))
     return predictions
 
 

@@ -21,7 +21,7 @@ from slowfast.engine.build import build_lr_schedule, build_optimizer, build_step
 from slowfast.engine.checkpoint import last_checkpoint, read_checkpoint, resume
 from slowfast.engine.complexity import describe
 from slowfast.engine.evaluator import EvalConfig, evaluate
-from slowfast.engine.launch import ProcessContext
+from slowfast.engine.launch import ProcessContext, first_on_machine
 from slowfast.engine.meters import ValMeter
 from slowfast.engine.precision import Precision
 from slowfast.engine.trainer import TrainConfig, Trainer
@@ -30,6 +30,7 @@ from slowfast.methods.build import build_method
 from slowfast.protocols.build import build_protocol
 from slowfast.protocols.metrics import topk_accuracy
 from slowfast.report.tensorboard import TensorboardWriter
+from slowfast.utils.distributed import broadcast_object
 from slowfast.utils.logging import get_logger, log_json_stats, setup_logging
 from slowfast.utils.parser import cfg_to_yaml
 from slowfast.utils.seed import seed_everything
@@ -56,21 +57,24 @@ def train(context: ProcessContext, cfg: CfgNode) -> None:
     train_split, val_split = protocol.train_split(), protocol.val_split()
     loader = split_loader(cfg, context, train_split)
     val_loader = split_loader(cfg, context, val_split)
-    method = build_method(cfg, train_split.label_set).to(context.device)
+    with first_on_machine(context):
+        method = build_method(cfg, train_split.label_set, device=context.device)
     if cfg.LOG_MODEL_INFO and context.rank == 0:
         logger.info("Model: %s", describe(method, num_frames=cfg.DATA.NUM_FRAMES, side=cfg.DATA.TRAIN_CROP_SIZE))
     optimizer = build_optimizer(cfg, method.named_parameters())
     step, scaler = build_step(cfg, _wrap(method, cfg, context), optimizer, device=context.device)
     start_epoch = _initialise(cfg, method, optimizer, scaler)
-    validate = _validation(cfg, context, method, val_loader, num_classes=len(val_split.label_set))
-    if cfg.VAL_MODE:
-        validate(max(start_epoch - 1, 0))
-        return
     with contextlib.ExitStack() as stack:
         writer = None
         if cfg.TENSORBOARD.ENABLE and context.rank == 0:
             folder = Path(cfg.OUTPUT_DIR) / (cfg.TENSORBOARD.LOG_DIR or "tensorboard")
             writer = stack.enter_context(TensorboardWriter(folder))
+        validate = _validation(
+            cfg, context, method, val_loader, num_classes=len(val_split.label_set), steps=len(loader), writer=writer
+        )
+        if cfg.VAL_MODE:
+            validate(max(start_epoch - 1, 0))
+            return
         trainer = Trainer(
             method,
             step=step,
@@ -112,7 +116,8 @@ def _initialise(cfg: CfgNode, method: Method, optimizer: torch.optim.Optimizer, 
     """
     if cfg.TRAIN.CUSTOM_LOAD:
         load_into(method, read_checkpoint(cfg.TRAIN.CUSTOM_LOAD_FILE).model_state, source=cfg.TRAIN.CUSTOM_LOAD_FILE)
-    source = last_checkpoint(cfg.OUTPUT_DIR, task=cfg.TASK) if cfg.TRAIN.AUTO_RESUME else None
+    # Rank 0 decides: where machines do not share the folder, the others fail instead of starting at another epoch.
+    source = broadcast_object(last_checkpoint(cfg.OUTPUT_DIR, task=cfg.TASK)) if cfg.TRAIN.AUTO_RESUME else None
     epoch_reset = False
     if source is None and cfg.TRAIN.CHECKPOINT_FILE_PATH:
         source, epoch_reset = Path(cfg.TRAIN.CHECKPOINT_FILE_PATH), cfg.TRAIN.CHECKPOINT_EPOCH_RESET
@@ -134,9 +139,17 @@ def _initialise(cfg: CfgNode, method: Method, optimizer: torch.optim.Optimizer, 
 
 
 def _validation(
-    cfg: CfgNode, context: ProcessContext, method: Method, loader: DataLoader[VideoBatch], *, num_classes: int
+    cfg: CfgNode,
+    context: ProcessContext,
+    method: Method,
+    loader: DataLoader[VideoBatch],
+    *,
+    num_classes: int,
+    steps: int,
+    writer: TensorboardWriter | None,
 ) -> Callable[[int], None]:
-    meter = ValMeter(max_epoch=cfg.SOLVER.MAX_EPOCH, num_iters=len(loader), window=cfg.LOG_PERIOD)
+    """Make the function that scores the validation split; ``steps`` is the number of training steps per epoch."""
+    meter = ValMeter(max_epoch=cfg.SOLVER.MAX_EPOCH)
     config = EvalConfig(
         num_videos=len(loader.dataset),  # type: ignore[arg-type]
         num_classes=num_classes,
@@ -148,14 +161,16 @@ def _validation(
         predictions = evaluate(
             method, loader, precision=Precision(context.device.type), device=context.device, config=config
         )
-        meter.reset()
-        meter.update(
+        stats = meter.epoch_stats(
+            epoch,
             top1_err=100.0 - topk_accuracy(predictions.logits, predictions.label, k=1),
             top5_err=100.0 - topk_accuracy(predictions.logits, predictions.label, k=5),
-            num_samples=max(1, len(predictions.label)),
+            seconds=(time.perf_counter() - start) / max(1, len(loader)),
         )
-        seconds = (time.perf_counter() - start) / max(1, len(loader))
-        log_json_stats(meter.epoch_stats(epoch, seconds=seconds), cfg.OUTPUT_DIR)
+        log_json_stats(stats, cfg.OUTPUT_DIR)
+        if writer is not None:
+            errors = {f"val/{name}": value for name, value in stats.items() if isinstance(value, float)}
+            writer((epoch + 1) * steps - 1, errors)
 
     return validate
 

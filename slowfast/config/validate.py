@@ -332,7 +332,9 @@ def _check_solver(cfg: CfgNode) -> None:
             raise ConfigError(
                 f"SOLVER.COSINE_END_LR: {solver.COSINE_END_LR} must be below SOLVER.BASE_LR, which is {solver.BASE_LR}"
             )
-    elif not solver.STEPS or len(solver.STEPS) != len(solver.LRS) or solver.STEPS[0] != 0:
+        return
+    steps, rates = list(solver.STEPS), solver.LRS
+    if not steps or len(steps) != len(rates) or steps[0] != 0 or sorted(set(steps)) != steps:
         raise ConfigError(
-            f"SOLVER.STEPS: {solver.STEPS!r} must start at 0 and have one entry for each of SOLVER.LRS {solver.LRS!r}"
+            f"SOLVER.STEPS: {steps!r} must start at 0, increase, and have one entry for each of SOLVER.LRS {rates!r}"
         )

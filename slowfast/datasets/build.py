@@ -159,12 +159,20 @@ def _dataset(records: Sequence[VideoRecord], *, mode: Mode, views: int, crops: i
     )
 
 
+def missing_videos(records: Sequence[VideoRecord]) -> list[VideoRecord]:
+    """Look for a sample of the videos, spread over the annotation file, and return those that do not exist."""
+    return [record for record in _probed(records) if not Path(record.path).is_file()]
+
+
+def _probed(records: Sequence[VideoRecord]) -> Sequence[VideoRecord]:
+    return records[:: max(1, len(records) // _NUM_PROBED)]
+
+
 def _refuse_missing_videos(csv: Path, records: Sequence[VideoRecord], prefix: str) -> None:
     """A wrong prefix makes every video missing; say so before the run starts.
 
     Only a sample is looked at, and one file that exists is enough: single missing videos are the loop's to report.
     """
-    sample = records[:: max(1, len(records) // _NUM_PROBED)]
-    if not any(Path(record.path).is_file() for record in sample):
+    if len(missing_videos(records)) == len(_probed(records)):
         record = records[0]
         raise ValueError(f"{csv}:{record.line}: no such video {record.path} (DATA.PATH_PREFIX is {prefix!r})")

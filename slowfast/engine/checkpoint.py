@@ -305,7 +305,6 @@ def patch_state(
     model_state: Mapping[str, Tensor],
     *,
     ratio: float,
-    fp16_product: bool = False,
 ) -> dict[str, Tensor]:
     """Mix raw CLIP into tuned weights: ratio * CLIP + (1 - ratio) * tuned, in fp32.
 
@@ -313,7 +312,6 @@ def patch_state(
         clip_state: CLIP under OpenAI's names, in the file's dtypes.
         model_state: tuned weights, CLIP's under "model."; other names are copied.
         ratio: share of raw CLIP, in [0, 1].
-        fp16_product: round ratio * CLIP to the dtype of the CLIP file first, as the published numbers did.
 
     Returns: a new state dict with the names of `model_state`.
 
@@ -331,8 +329,7 @@ def patch_state(
         if tuned.shape != clip.shape:
             raise ValueError(f"patching: {name} is {tuple(tuned.shape)}, in CLIP {tuple(clip.shape)}")
         if tuned.is_floating_point():
-            product = (clip * ratio).float() if fp16_product else clip.float() * ratio
-            patched[CLIP_PREFIX + name] = product + tuned.float() * (1.0 - ratio)
+            patched[CLIP_PREFIX + name] = clip.float() * ratio + tuned.float() * (1.0 - ratio)
     return patched
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from slowfast.datasets.types import VideoBatch
@@ -32,7 +34,11 @@ def count_gflops(method: Method, batch: VideoBatch) -> float:
     Returns:
         GFLOPs; a multiplication and an addition are two.
     """
-    abstract = copy.deepcopy(method).to("meta").eval()
+    tensors = itertools.chain(method.parameters(), method.buffers())
+    # Copies with shapes and no memory, wherever the method lies.
+    hollow = {id(tensor): torch.empty_like(tensor, device="meta") for tensor in tensors}
+    parameters = {id(parameter): nn.Parameter(hollow[id(parameter)]) for parameter in method.parameters()}
+    abstract = copy.deepcopy(method, hollow | parameters).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         abstract(batch.to("meta"))
     return counter.get_total_flops() / 1e9

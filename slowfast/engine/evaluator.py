@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -34,7 +34,13 @@ class EvalConfig:
 
 
 def evaluate(
-    method: Method, loader: Iterable[VideoBatch], *, precision: Precision, device: torch.device, config: EvalConfig
+    method: Method,
+    loader: Iterable[VideoBatch],
+    *,
+    precision: Precision,
+    device: torch.device,
+    config: EvalConfig,
+    on_batch: Callable[[int], None] | None = None,
 ) -> Predictions:
     """Score every video of a split once.
 
@@ -47,6 +53,7 @@ def evaluate(
         precision: dtype of the forward.
         device: where the method lies.
         config: how to score.
+        on_batch: called with the number of each batch once it is scored.
 
     Returns:
         The predictions of all processes, on every process.
@@ -57,12 +64,15 @@ def evaluate(
     show = is_master() and sys.stderr.isatty()
     try:
         with torch.inference_mode():
-            for batch in tqdm(loader, desc="evaluate", unit="batch", disable=not show, leave=False):
+            batches = tqdm(loader, desc="evaluate", unit="batch", disable=not show, leave=False)
+            for number, batch in enumerate(batches):
                 collector.bad.extend(batch.bad)
                 for part in _forward_parts(batch, device=device, clips=config.clips_per_forward):
                     with precision.autocast():
                         logits = method(part.to(device, non_blocking=True)).logits
                     collector.add(video_id=part.video_id, view=part.view, label=part.label, logits=logits)
+                if on_batch is not None:
+                    on_batch(number)
     finally:
         method.train(was_training)
     predictions = collector.merge(num_expected=config.num_videos, num_classes=config.num_classes, method=config.merge)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.queues import SimpleQueue
 from typing import Any
@@ -15,6 +16,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.distributed.rendezvous import rendezvous
 
+from slowfast.utils.distributed import barrier
 from slowfast.utils.errors import USER_ERRORS, describe_error
 from slowfast.utils.logging import get_logger
 from slowfast.utils.parser import TORCHRUN_VARIABLES
@@ -65,6 +67,16 @@ class LaunchPlan:
     def local_world_size(self) -> int:
         """Processes on this machine."""
         return max(1, self.num_gpus)
+
+
+@contextlib.contextmanager
+def first_on_machine(context: ProcessContext) -> Iterator[None]:
+    """Let one process per machine go first, for instance to download a file that the others then find."""
+    if context.local_rank > 0:
+        barrier()
+    yield
+    if context.local_rank == 0:
+        barrier()
 
 
 def is_first_process(*, shard_id: int) -> bool:
@@ -166,6 +178,7 @@ def _run(
             backend if context.device.type == "cuda" else "gloo",
             rank=context.rank,
             world_size=context.world_size,
+            device_id=context.device if context.device.type == "cuda" else None,
             **meeting,
         )
     function(context, *args)

@@ -6,6 +6,7 @@ The meters hold plain Python numbers. Whoever feeds them reduces its tensors fir
 from __future__ import annotations
 
 import datetime
+import math
 import os
 import statistics
 import time
@@ -86,6 +87,8 @@ class _Scalars:
 
     def add(self, values: Mapping[str, float], *, weight: float) -> None:
         for name, value in values.items():
+            if not math.isfinite(value):
+                continue  # the norm of a step that the gradient scaler skipped
             self._recent.setdefault(name, deque(maxlen=self._window)).append(value)
             self._sums[name] = self._sums.get(name, 0.0) + value * weight
             self._weights[name] = self._weights.get(name, 0.0) + weight
@@ -173,49 +176,22 @@ class ValMeter:
 
     Args:
         max_epoch: length of the run, epochs.
-        num_iters: iterations of a pass.
-        window: iterations of the medians (LOG_PERIOD).
     """
 
-    def __init__(self, *, max_epoch: int, num_iters: int, window: int) -> None:
-        self._max_epoch, self._num_iters = max_epoch, num_iters
-        self._scalars = _Scalars(window)
+    def __init__(self, *, max_epoch: int) -> None:
+        self._max_epoch = max_epoch
         self._best: dict[str, float] = {}
 
-    def reset(self) -> None:
-        """Begin a pass; the best so far stays."""
-        self._scalars.reset()
-
-    def update(self, *, top1_err: float, top5_err: float, num_samples: int) -> None:
-        """Add one batch.
-
-        Args:
-            top1_err: percent.
-            top5_err: percent.
-            num_samples: samples of the batch; a smaller last batch counts for less.
-        """
-        self._scalars.add({"top1_err": top1_err, "top5_err": top5_err}, weight=num_samples)
-
-    def iteration_stats(self, epoch: int, iteration: int, *, seconds: float) -> dict[str, object]:
-        """Line of a validation batch; `epoch` and `iteration` are 0-based."""
-        return {
-            "_type": "val_iter",
-            "epoch": f"{epoch + 1}/{self._max_epoch}",
-            "iter": f"{iteration + 1}/{self._num_iters}",
-            "time_diff": seconds,
-            "eta": eta(seconds * (self._num_iters - iteration - 1)),
-            **self._scalars.medians(),
-            "gpu_mem": gpu_memory(),
-        }
-
-    def epoch_stats(self, epoch: int, *, seconds: float) -> dict[str, object]:
+    def epoch_stats(self, epoch: int, *, top1_err: float, top5_err: float, seconds: float) -> dict[str, object]:
         """Line of a finished pass.
 
         Args:
             epoch: 0-based.
-            seconds: time of the last iteration.
+            top1_err: percent of the split.
+            top5_err: percent of the split.
+            seconds: mean time of a batch.
         """
-        errors = self._scalars.means()
+        errors = {"top1_err": top1_err, "top5_err": top5_err}
         for name, value in errors.items():
             self._best[name] = min(value, self._best.get(name, value))
         return {

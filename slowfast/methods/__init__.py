@@ -3,4 +3,4 @@
 METHODS: dict[str, str] = {
     "stdd": "slowfast.methods.stdd.build:build",
 }
-"""METHOD -> the function that builds it from (cfg, label_set, training=...)."""
+"""METHOD -> the function that builds it from (cfg, label_set, training=..., device=...)."""

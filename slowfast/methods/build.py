@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from slowfast.config.node import CfgNode
 from slowfast.datasets.label_set import LabelSet
 from slowfast.methods import METHODS
@@ -9,18 +11,21 @@ from slowfast.methods.base import Method
 from slowfast.utils.registry import resolve
 
 
-def build_method(cfg: CfgNode, label_set: LabelSet, *, training: bool = True) -> Method:
+def build_method(
+    cfg: CfgNode, label_set: LabelSet, *, training: bool = True, device: torch.device | str = "cpu"
+) -> Method:
     """Build the method that METHOD names, with the text of a label set.
 
     Args:
         cfg: the frozen configuration.
         label_set: the classes to score.
         training: whether it will be trained; otherwise what only training needs, such as a teacher, is left out.
+        device: where it goes; its text is encoded there.
 
     Returns:
-        The method on the CPU.
+        The method on the device.
 
     Raises:
         ValueError: if the method is unknown, or its weights or text files are not usable.
     """
-    return resolve(METHODS, cfg.METHOD, key="METHOD")(cfg, label_set, training=training)
+    return resolve(METHODS, cfg.METHOD, key="METHOD")(cfg, label_set, training=training, device=torch.device(device))

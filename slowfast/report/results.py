@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import pickle
@@ -59,15 +58,6 @@ class RunResult:
     def coverage(self) -> float:
         """Share of the split's videos that was scored, in [0, 1]."""
         return self.num_scored / self.num_videos if self.num_videos else 0.0
-
-
-def config_hash(cfg_text: str) -> str:
-    """Hash of a resolved configuration.
-
-    Args:
-        cfg_text: the configuration as YAML text.
-    """
-    return hashlib.sha256(cfg_text.encode("utf-8")).hexdigest()
 
 
 def to_dict(result: RunResult) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from slowfast.config.node import CfgNode
@@ -25,18 +26,23 @@ from slowfast.utils.registry import resolve
 RANDOM = "random"
 
 
-def build(cfg: CfgNode, label_set: LabelSet, *, training: bool) -> STDD:
+def build(cfg: CfgNode, label_set: LabelSet, *, training: bool, device: torch.device) -> STDD:
     """Build STDD for a label set.
 
     Raises:
         ValueError: if weights, text features or options are not usable.
     """
     options = {name: getattr(cfg.MODEL, name.upper()) for name in block_option_names()}
-    return assemble(StddConfig.from_cfg(cfg), options, label_set, training=training)
+    return assemble(StddConfig.from_cfg(cfg), options, label_set, training=training, device=device)
 
 
 def assemble(
-    config: StddConfig, block_options: Mapping[str, Any], label_set: LabelSet, *, training: bool = True
+    config: StddConfig,
+    block_options: Mapping[str, Any],
+    label_set: LabelSet,
+    *,
+    training: bool = True,
+    device: torch.device | str = "cpu",
 ) -> STDD:
     """Build STDD from typed options.
 
@@ -45,9 +51,10 @@ def assemble(
         block_options: options of the temporal module.
         label_set: the classes to score.
         training: whether to build the teacher.
+        device: where the method goes; its text is encoded there.
 
     Returns:
-        The method on the CPU, in training mode.
+        The method on the device, in training mode.
 
     Raises:
         ValueError: if weights or text features are not usable.
@@ -70,7 +77,7 @@ def assemble(
         distillation=distillation,
         pixel_mean=config.pixel_mean,
         pixel_std=config.pixel_std,
-    )
+    ).to(device)
     method.set_label_set(label_set, text_bank(clip, label_set, feature_file=config.text_feature_file))
     if config.compile:
         for tower in (clip.visual, *([teacher.visual] if teacher is not None else [])):
@@ -116,6 +123,7 @@ def text_bank(clip: CLIP, label_set: LabelSet, *, feature_file: str | None) -> T
     """
     if feature_file is not None:
         return load_feature_file(feature_file, num_classes=len(label_set), embed_dim=clip.sizes.embed_dim)
+    device = clip.logit_scale.device
     return template_bank(
-        label_set.names, encode=lambda tokens: clip.encode_text(trim_tokens(tokens)), tokenizer=Tokenizer()
+        label_set.names, encode=lambda tokens: clip.encode_text(trim_tokens(tokens).to(device)), tokenizer=Tokenizer()
     )

@@ -220,7 +220,7 @@ def test_tool_end_to_end_with_raw_clip(tmp_path):
 
 def test_tool_exit_codes(tmp_path):
     missing = tool("--source-dir", tmp_path / "no", "--output-dir", tmp_path)
-    assert missing.returncode == 2
+    assert missing.returncode == 1
     assert "no such folder" in missing.stderr
     assert "Traceback" not in missing.stderr
     write(tmp_path, [1])
@@ -230,6 +230,7 @@ def test_tool_exit_codes(tmp_path):
     assert unwritable.returncode == 1
     assert tool("--source-dir", tmp_path, "--output-dir", tmp_path, *window, "--clip", "c").returncode == 2
     assert tool("--methods", "fwa").returncode == 2
+    assert tool("--source-dir", tmp_path, "--output-dir", tmp_path, "--start", 3, "--end", 1).returncode == 2
 
 
 def test_tool_help_needs_no_torch():
