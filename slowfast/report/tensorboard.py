@@ -31,7 +31,7 @@ class TensorboardWriter:
 
         Args:
             step: iterations since the start of the run.
-            scalars: tag ("Train/loss") -> value.
+            scalars: tag ("train/loss", "val/top1_err") -> value.
         """
         for tag, value in scalars.items():
             self._writer.add_scalar(tag, value, step)
