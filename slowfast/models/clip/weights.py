@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from slowfast.models.clip.arch import PUBLISHED, ClipSizes, PublishedClip, published_clip
+from slowfast.models.clip.model import CLIP
 from slowfast.models.clip.torchscript import read_torchscript_tensors
 from slowfast.utils.io import load_tensors, sha256_file
 from slowfast.utils.logging import get_logger
@@ -79,7 +80,7 @@ def _read_tensors(path: Path) -> Mapping[str, Tensor]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if _is_torchscript(path):
-        return read_torchscript_tensors(path)
+        return _parameters_of_archive(read_torchscript_tensors(path), source=str(path))
     content = load_tensors(path, what="CLIP weights")
     for key in ("model_state", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -88,6 +89,13 @@ def _read_tensors(path: Path) -> Mapping[str, Tensor]:
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise ValueError(f"{path}: holds {type(content).__name__}, not a state dict of tensors")
     return content
+
+
+def _parameters_of_archive(tensors: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:
+    """Drop what an archive holds besides parameters, such as attention masks; its pickle does not tell them apart."""
+    with torch.device("meta"):
+        names = CLIP(ClipSizes.from_state_dict(tensors, source=source)).state_dict().keys()
+    return {name: tensor for name, tensor in tensors.items() if name in names}
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

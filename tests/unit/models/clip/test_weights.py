@@ -31,6 +31,9 @@ def save_torchscript(state, sizes, path):
 
     clip = Traceable(sizes)
     clip.load_state_dict(state)
+    # What else an archive of a scripted CLIP may hold.
+    clip.transformer.resblocks[0].register_buffer("attn_mask", torch.ones(3, 3))
+    clip.register_buffer("input_resolution", torch.tensor(sizes.image_size))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.trace(clip, torch.tensor([[49406, 5, 49407]]), check_trace=False).save(str(path))
