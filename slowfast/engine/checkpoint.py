@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from slowfast.models.clip.weights import NOT_PARAMETERS
 from slowfast.utils.distributed import is_master
 from slowfast.utils.io import atomic_save, load_tensors
 
@@ -19,8 +20,6 @@ CLIP_PREFIX = "model."
 FORMAT = "slowfast-stdd/1"
 
 _RESERVED = ("epoch", "model_state", "optimizer_state", "scaler_state", "cfg", "format")
-# Entries of OpenAI's archives that are sizes, not weights.
-_CLIP_SIZES = ("input_resolution", "context_length", "vocab_size")
 _CLIP_MARKS = ("text_projection", "visual.conv1.weight", "token_embedding.weight")
 # Flags that belong to the machine the optimiser runs on, not to the run.
 _MACHINE_FLAGS = ("fused", "foreach", "capturable", "differentiable")
@@ -356,7 +355,7 @@ def _is_optimizer_state(state: object) -> bool:
 def _looks_like_clip(content: Mapping[str, Any]) -> bool:
     """Whether a dict is a state dict that has CLIP's names, with or without our prefixes."""
     names = {str(name).removeprefix("module.").removeprefix(CLIP_PREFIX) for name in content}
-    tensors = all(isinstance(value, Tensor) for key, value in content.items() if key not in _CLIP_SIZES)
+    tensors = all(isinstance(value, Tensor) for key, value in content.items() if key not in NOT_PARAMETERS)
     return tensors and any(mark in names for mark in _CLIP_MARKS)
 
 
@@ -371,7 +370,7 @@ def _clean_names(state: Mapping[str, Tensor], patterns: Sequence[str], *, source
         cleaned[short] = value
     if any(mark in cleaned for mark in _CLIP_MARKS):
         # A bare CLIP: our methods hold theirs as `model`.
-        return {CLIP_PREFIX + name: value for name, value in cleaned.items() if name not in _CLIP_SIZES}
+        return {CLIP_PREFIX + name: value for name, value in cleaned.items() if name not in NOT_PARAMETERS}
     return cleaned
 
 

@@ -30,7 +30,8 @@ logger = get_logger(__name__)
 DEFAULT_CACHE = Path("~/.cache/clip")
 """Where OpenAI's own package keeps its downloads, so that existing files are found."""
 
-_NOT_PARAMETERS = ("input_resolution", "context_length", "vocab_size")
+NOT_PARAMETERS = ("input_resolution", "context_length", "vocab_size")
+"""Entries of OpenAI's archives that are sizes, not weights."""
 _CHUNK_BYTES = 1 << 20
 
 
@@ -71,7 +72,7 @@ def clip_entries(state: Mapping[str, Tensor], *, source: str) -> dict[str, Tenso
     tensors = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     if any(name.startswith("model.") for name in tensors):
         tensors = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-    tensors = {name: tensor for name, tensor in tensors.items() if name not in _NOT_PARAMETERS}
+    tensors = {name: tensor for name, tensor in tensors.items() if name not in NOT_PARAMETERS}
     ClipSizes.from_state_dict(tensors, source=source)
     return tensors
 
