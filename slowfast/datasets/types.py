@@ -50,6 +50,8 @@ class VideoBatch:
         video_id: (B,), int64, the row of the video in its csv (from 0).
         view: (B,), int64, temporal view * crops + crop.
         bad: one line per video that could not be decoded while this batch was made.
+        weights: (B, K), float32, the share of each class in each sample, where samples are mixed. `label` is then the
+            class with the largest share. Loaders never set it.
     """
 
     frames: Tensor
@@ -57,6 +59,7 @@ class VideoBatch:
     video_id: Tensor
     view: Tensor
     bad: tuple[str, ...] = ()
+    weights: Tensor | None = None
 
     def __post_init__(self) -> None:
         assert self.frames.ndim == 5, f"frames must be (B, 3, T, H, W), found {tuple(self.frames.shape)}"
@@ -66,9 +69,19 @@ class VideoBatch:
             field: Tensor = getattr(self, name)
             assert field.shape == self.frames.shape[:1], f"{name} must be (B,), found {tuple(field.shape)}"
             assert field.dtype == torch.int64, f"{name}: dtype {field.dtype}"
+        if self.weights is not None:
+            shape = tuple(self.weights.shape)
+            assert len(shape) == 2, f"weights must be (B, K), found {shape}"
+            assert shape[0] == len(self), f"weights must be (B, K), found {shape}"
+            assert self.weights.dtype == torch.float32, f"weights: dtype {self.weights.dtype}"
 
     def __len__(self) -> int:
         return self.frames.shape[0]
+
+    @property
+    def target(self) -> Tensor:
+        """What a loss compares with: `weights` (B, K) where samples are mixed, else `label` (B,)."""
+        return self.label if self.weights is None else self.weights
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "VideoBatch":
         """Copy the tensors to `device`."""
@@ -78,6 +91,7 @@ class VideoBatch:
             label=self.label.to(device, non_blocking=non_blocking),
             video_id=self.video_id.to(device, non_blocking=non_blocking),
             view=self.view.to(device, non_blocking=non_blocking),
+            weights=None if self.weights is None else self.weights.to(device, non_blocking=non_blocking),
         )
 
     def pin_memory(self) -> "VideoBatch":
@@ -88,12 +102,14 @@ class VideoBatch:
             label=self.label.pin_memory(),
             video_id=self.video_id.pin_memory(),
             view=self.view.pin_memory(),
+            weights=None if self.weights is None else self.weights.pin_memory(),
         )
 
 
 def collate(samples: Sequence[VideoBatch]) -> VideoBatch:
     """Join the samples of a batch; each is a small batch of its own (views of one video, or none if it is bad)."""
     assert samples, "collate needs at least one sample"
+    assert all(sample.weights is None for sample in samples), "samples are mixed after they are joined"
     return VideoBatch(
         frames=torch.cat([sample.frames for sample in samples]),
         label=torch.cat([sample.label for sample in samples]),

@@ -124,16 +124,19 @@ class PlainStep(Step):
 
 def split_batch(batch: VideoBatch, parts: int) -> list[VideoBatch]:
     """Cut a batch into at most ``parts`` batches of nearly equal size; B is kept overall."""
-    pieces = zip(
-        *(
-            getattr(batch, name).tensor_split(min(parts, len(batch)))
-            for name in ("frames", "label", "video_id", "view")
-        ),
-        strict=True,
-    )
+    indices = torch.arange(len(batch)).tensor_split(min(parts, len(batch)))
+    spans = [slice(int(part[0]), int(part[-1]) + 1) for part in indices]
     return [
-        replace(batch, frames=frames, label=label, video_id=video_id, view=view, bad=())
-        for frames, label, video_id, view in pieces
+        replace(
+            batch,
+            frames=batch.frames[span],
+            label=batch.label[span],
+            video_id=batch.video_id[span],
+            view=batch.view[span],
+            weights=None if batch.weights is None else batch.weights[span],
+            bad=(),
+        )
+        for span in spans
     ]
 
 

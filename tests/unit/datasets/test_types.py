@@ -1,4 +1,4 @@
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import pytest
@@ -35,6 +35,18 @@ def test_to_moves_everything():
     assert moved.bad == ("a",)
 
 
+def test_soft_targets_travel_with_the_batch():
+    hard = batch(2)
+    assert hard.target is hard.label
+    weights = torch.tensor([[0.7, 0.3], [0.0, 1.0]])
+    soft = replace(hard, weights=weights)
+    assert soft.target is weights
+    assert soft.to("meta").weights.device.type == "meta"
+    assert hard.to("meta").weights is None
+    with pytest.raises(AssertionError, match="mixed after"):
+        collate([soft, soft])
+
+
 def test_batch_is_frozen():
     with pytest.raises(FrozenInstanceError):
         batch(1).bad = ("a",)
@@ -48,6 +60,9 @@ def test_batch_is_frozen():
         {"frames": torch.zeros(2, 3, 2, 4, 4, dtype=torch.float64)},
         {"label": torch.zeros(3, dtype=torch.int64)},
         {"view": torch.zeros(2)},
+        {"weights": torch.zeros(2)},
+        {"weights": torch.zeros(3, 5)},
+        {"weights": torch.zeros(2, 5, dtype=torch.float64)},
     ],
 )
 def test_batch_checks_its_fields(fields):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -116,6 +118,14 @@ def test_split_batch(make_clips, count, parts, sizes):
     for name in ("frames", "label", "video_id", "view"):
         assert torch.equal(torch.cat([getattr(piece, name) for piece in pieces]), getattr(batch, name))
     assert not any(piece.bad for piece in pieces)  # reported once, with the batch
+    assert all(piece.weights is None for piece in pieces)
+
+
+def test_split_batch_splits_soft_targets(make_clips):
+    batch = replace(make_clips(5), weights=torch.rand(5, 3))
+    pieces = split_batch(batch, 2)
+    assert [len(piece.target) for piece in pieces] == [3, 2]
+    assert torch.equal(torch.cat([piece.target for piece in pieces]), batch.weights)
 
 
 def test_error_percent():
