@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from slowfast.models.clip.activation import ACTIVATION_ENTRY, Activation, checked_activation, config_activation
 from slowfast.models.clip.arch import PUBLISHED, ClipSizes, PublishedClip, published_clip
 from slowfast.models.clip.model import CLIP
 from slowfast.models.clip.torchscript import read_torchscript_tensors
@@ -75,6 +76,49 @@ def clip_entries(state: Mapping[str, Tensor], *, source: str) -> dict[str, Tenso
     tensors = {name: tensor for name, tensor in tensors.items() if name not in NOT_PARAMETERS}
     ClipSizes.from_state_dict(tensors, source=source)
     return tensors
+
+
+def clip_activation(source: str | Path, *, cache_dir: str | Path | None = None) -> Activation | None:
+    """Find out which activation the weights of a CLIP were trained with.
+
+    Args:
+        source: as for `load_clip_state_dict`.
+        cache_dir: as for `load_clip_state_dict`; nothing is downloaded.
+
+    Returns:
+        "quick_gelu" or "gelu", None where neither the file nor a configuration beside it says.
+
+    Raises:
+        ValueError: if the file is absent, unreadable or contradicts itself.
+    """
+    del cache_dir  # the published models all have QuickGELU
+    path = Path(source).expanduser()
+    if not path.is_file():
+        if published_clip(str(source)) is None:
+            raise ValueError(f"CLIP weights {str(source)!r}: no such file")
+        return "quick_gelu"
+    if path.suffix == ".safetensors":
+        recorded = _safetensors_metadata(path).get(ACTIVATION_ENTRY)
+    elif _is_torchscript(path):
+        return "quick_gelu"
+    else:
+        content = load_tensors(path, what="CLIP weights")
+        recorded = content.get(ACTIVATION_ENTRY) if isinstance(content, Mapping) else None
+        if recorded is None and isinstance(content, Mapping) and all(name in content for name in NOT_PARAMETERS):
+            return "quick_gelu"  # the state dict of OpenAI's archive
+    if recorded is not None:
+        return checked_activation(recorded, source=str(path))
+    return config_activation(path)
+
+
+def _safetensors_metadata(path: Path) -> Mapping[str, str]:
+    from safetensors import SafetensorError, safe_open  # heavy and needed for this kind of file only
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
 
 
 def _read_tensors(path: Path) -> Mapping[str, Tensor]:
