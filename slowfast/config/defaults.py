@@ -78,7 +78,7 @@ _C.TRAIN.ACCUMULATION_STEPS = 1
 _C.TRAIN.COMPILE = False
 # > 0: stop when the loss exceeds this many times the mean of the previous five. PySlowFast.
 _C.TRAIN.KILL_LOSS_EXPLOSION_FACTOR = 0.0
-# Raw CLIP archive that interpolated-weight training (LINEAR_CONNECT) reads. Open-VCLIP.
+# Raw CLIP archive that interpolated-weight training (LINEAR_CONNECT) reads; None: CLIP as the run built it. Open-VCLIP.
 _C.TRAIN.CLIP_ORI_PATH = None
 # A second loss at weights between CLIP and the current ones, its weight, and the range of the share of CLIP, within
 # [0, 1], lower < upper. Open-VCLIP.
@@ -202,15 +202,22 @@ _C.MODEL.ARCH = "slowfast"
 # Weights that replace the download named by ARCH: a CLIP archive, state dict, safetensors or {"model_state"} file, or
 # "random" for a seeded random CLIP of ARCH's size. Ours.
 _C.MODEL.CLIP_WEIGHTS = ""
+# Activation of CLIP's blocks: quick_gelu (OpenAI), gelu (most of open_clip's), or auto: what the weight file says,
+# quick_gelu where it says nothing. Ours.
+_C.MODEL.CLIP_ACTIVATION = "auto"
 # Folder of downloaded CLIP archives; empty: ~/.cache/clip. Ours.
 _C.MODEL.CLIP_CACHE_DIR = ""
 # Number of classes; only compared with the label map, which decides: a run that finds another number says so.
 # PySlowFast.
 _C.MODEL.NUM_CLASSES = 400
-# soft_cross_entropy or cross_entropy; equal for labels that are class indices. PySlowFast.
+# cross_entropy and soft_cross_entropy, equal for labels that are class indices; bce_logit, mse, nce_loss against
+# one-hot labels. PySlowFast.
 _C.MODEL.LOSS_FUNC = "cross_entropy"
-# None (each frame on its own) or stcross_attend (STDD's block). Open-VCLIP, STDD.
+# None (each frame on its own), stcross_attend (STDD), expand_temporal_view, expand_temporal_view_step2, _step3
+# (Open-VCLIP), channel_shift (TSM), cross_frame_attend (X-CLIP), stadapt_zeroinit (ST-Adapter). Open-VCLIP, STDD.
 _C.MODEL.TEMPORAL_MODELING_TYPE = None
+# expand_temporal_view: leave neighbours outside the clip out of the softmax; False: zero keys, as published. Ours.
+_C.MODEL.EXPAND_VIEW_MASKED = False
 # STDD's block: share of patches kept out of the temporal branch, in [0, 1]; the mask's cell [1, rows, columns] in
 # patches, which must divide the patch grid; same phase in every cell; frames take each other's masks at random.
 _C.MODEL.MASK_RATE = 0.5
@@ -229,7 +236,8 @@ _C.MODEL.STCROSS_MLP_INPUT = "unmerged"
 _C.MODEL.KEEP_RAW_MODEL = False
 _C.MODEL.RAW_MODEL_DISTILLATION = False
 _C.MODEL.DISTILLATION_RATIO = 1.0
-# intended: the distillation loss has a gradient; published: it is a constant, and the teacher is skipped. Ours.
+# intended: the distillation loss has a gradient; published: it is a constant, and the teacher is skipped; froster: the
+# text tower trains too, towards frozen CLIP's text; kl: towards frozen CLIP's class probabilities (Open-VCLIP). Ours.
 _C.MODEL.DISTILLATION_MODE = "intended"
 # Mix the frozen CLIP's logits into the predictions; its share, in [0, 1]. Open-VCLIP.
 _C.MODEL.ENSEMBLE_PRED = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from slowfast.config.legacy import REMOVED
@@ -11,46 +10,24 @@ from slowfast.config.node import CfgNode, ConfigError, one_of
 
 # Names that other packages resolve; configuration imports none of them, and a test compares the lists.
 PROTOCOL_NAMES = ("single_dataset",)
-TEMPORAL_MODELING_TYPES = (None, "stcross_attend")
+TEMPORAL_MODELING_TYPES = (
+    None,
+    "stcross_attend",
+    "expand_temporal_view",
+    "expand_temporal_view_step2",
+    "expand_temporal_view_step3",
+    "channel_shift",
+    "cross_frame_attend",
+    "stadapt_zeroinit",
+)
+DISTILLATION_MODES = ("intended", "published", "froster", "kl")
+LOSS_FUNCS = ("cross_entropy", "soft_cross_entropy", "bce_logit", "mse", "nce_loss")
 DECODING_BACKENDS = ("pyav",)
 
 # Patches along one side of the grid at 224 pixels, the only size of OpenAI's archives.
 ARCH_GRIDS = {"vitb32": 7, "vitb16": 14, "vitl14": 16}
 CLIP_IMAGE_SIZE = 224
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pending:
-    """A published feature that is not available yet.
-
-    Args:
-        allowed: the value that leaves it off.
-        companions: keys that only this feature reads; any value of the right type is accepted.
-    """
-
-    allowed: Any
-    companions: tuple[str, ...] = ()
-
-
-_AUG_KEYS = ("COLOR_JITTER", "AA_TYPE", "INTERPOLATION", "RE_PROB", "RE_MODE", "RE_COUNT", "RE_SPLIT")
-_MIXUP_KEYS = ("ALPHA", "CUTMIX_ALPHA", "PROB", "SWITCH_PROB", "LABEL_SMOOTH_VALUE")
-_LINEAR_KEYS = ("LOSS_RATIO", "SAMPLE_L", "SAMPLE_R")
-_ROUTING_KEYS = ("ROUTING_FREQUENCE_CONSTRAIN", "ROUTING_FREQ_CONS_FACTOR", "CLS_LOSS_RATIO", "LOSS_FREQ_TYPE")
-
-# Making a feature available deletes its row here, and nothing else in this package.
-PENDING: dict[str, Pending] = {
-    "AUG.ENABLE": Pending(allowed=False, companions=tuple(f"AUG.{key}" for key in _AUG_KEYS)),
-    "MIXUP.ENABLE": Pending(allowed=False, companions=tuple(f"MIXUP.{key}" for key in _MIXUP_KEYS)),
-    "TUNE_HEAD": Pending(allowed=False),
-    "MODEL.TEXT_PROMPT": Pending(allowed=False, companions=("MODEL.PROMPT_NUM",)),
-    "MODEL.NUM_EXPERTS": Pending(allowed=0, companions=("MODEL.EXPERT_INSERT_LAYERS", "MODEL.ROUTING_TYPE")),
-    "MODEL.RECORD_ROUTING": Pending(allowed=False, companions=tuple(f"MODEL.{key}" for key in _ROUTING_KEYS)),
-    "MODEL.ENSEMBLE_PRED": Pending(allowed=False, companions=("MODEL.ENSEMBLE_RAWMODEL_RATIO",)),
-    "MODEL.USE_CHECKPOINT": Pending(allowed=False),
-    "TRAIN.LINEAR_CONNECT_CLIMB": Pending(
-        allowed=False, companions=("TRAIN.CLIP_ORI_PATH", *(f"TRAIN.LINEAR_CONNECT_{key}" for key in _LINEAR_KEYS))
-    ),
-}
 
 # Key -> the values that it may take.
 CHOICES: dict[str, tuple[Any, ...]] = {
@@ -64,10 +41,16 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "DATA.FRAME_SAMPLING": ("dense", "pyslowfast"),
     "DATA.CLIP_DTYPE": ("uint8", "float32"),
     "DATA.ENSEMBLE_METHOD": ("sum", "max"),
-    "MODEL.LOSS_FUNC": ("cross_entropy", "soft_cross_entropy"),
+    "MODEL.MODEL_NAME": ("TemporalClipVideo", "BasicClipVideo"),
+    "MODEL.LOSS_FUNC": LOSS_FUNCS,
+    "MODEL.CLIP_ACTIVATION": ("auto", "quick_gelu", "gelu"),
     "MODEL.TEMPORAL_MODELING_TYPE": TEMPORAL_MODELING_TYPES,
     "MODEL.STCROSS_MLP_INPUT": ("unmerged", "merged"),
-    "MODEL.DISTILLATION_MODE": ("intended", "published"),
+    "MODEL.DISTILLATION_MODE": DISTILLATION_MODES,
+    "MODEL.ROUTING_TYPE": ("patch-level", "image-level"),
+    "MODEL.LOSS_FREQ_TYPE": ("mse", "hinge"),
+    "AUG.INTERPOLATION": ("bicubic", "bilinear", "random"),
+    "AUG.RE_MODE": ("pixel", "rand", "const"),
     "SOLVER.LR_POLICY": ("cosine", "steps_with_relative_lrs"),
     "SOLVER.OPTIMIZING_METHOD": ("sgd", "adam", "adamw", "mt_adamw"),
     "SOLVER.LAYER_DECAY": (1.0,),
@@ -96,11 +79,28 @@ RANGES: dict[str, tuple[float, float | None]] = {
     "DATA.TRAIN_CROP_SIZE": (1, None),
     "DATA.TEST_CROP_SIZE": (1, None),
     "DATA_LOADER.NUM_WORKERS": (0, None),
+    "TRAIN.LINEAR_CONNECT_LOSS_RATIO": (0, None),
+    "TRAIN.LINEAR_CONNECT_SAMPLE_L": (0, 1),
+    "TRAIN.LINEAR_CONNECT_SAMPLE_R": (0, 1),
     "AUG.NUM_SAMPLE": (1, None),
+    "AUG.COLOR_JITTER": (0, None),
+    "AUG.RE_PROB": (0, 1),
+    "AUG.RE_COUNT": (1, None),
+    "MIXUP.ALPHA": (0, None),
+    "MIXUP.CUTMIX_ALPHA": (0, None),
+    "MIXUP.PROB": (0, 1),
+    "MIXUP.SWITCH_PROB": (0, 1),
+    "MIXUP.LABEL_SMOOTH_VALUE": (0, 1),
     "MODEL.NUM_CLASSES": (1, None),
     "MODEL.MASK_RATE": (0, 1),
     "MODEL.CHANNEL_FOLD": (2, None),
     "MODEL.DISTILLATION_RATIO": (0, None),
+    "MODEL.PROMPT_NUM": (1, 75),
+    "MODEL.NUM_EXPERTS": (0, None),
+    "MODEL.ENSEMBLE_RAWMODEL_RATIO": (0, 1),
+    "MODEL.ROUTING_FREQUENCE_CONSTRAIN": (0, 1),
+    "MODEL.ROUTING_FREQ_CONS_FACTOR": (0, None),
+    "MODEL.CLS_LOSS_RATIO": (0, None),
     "MODEL.FINETUNE_FACTOR": (0, None),
     "MODEL.ADAPT_FINETUNE_FACTOR": (0, None),
     "MODEL.MLP_FINETUNE_FACTOR": (0, None),
@@ -122,9 +122,15 @@ RANGES: dict[str, tuple[float, float | None]] = {
 _OPTIONAL_PATHS = ("TRAIN.CUSTOM_LOAD_FILE", "TRAIN.CLIP_ORI_PATH", "TEST.CUSTOM_LOAD_FILE", "TEST.CLIP_ORI_PATH")
 _OPTIONAL_NUMBERS = ("SOLVER.CLIP_GRAD_VAL", "SOLVER.CLIP_GRAD_L2NORM")
 
+# Published names that are refused -> why.
 _OTHER_MODELS = {
-    "BasicClipVideo": "is TemporalClipVideo with MODEL.TEMPORAL_MODELING_TYPE None",
     "ClipImage": "classifies images, which is not part of this project",
+    "SlowFast": "is one of PySlowFast's networks, which are not part of this project",
+}
+_OTHER_LOSSES = {
+    "bce": "needs probabilities, and CLIP's scores are none; use bce_logit",
+    "contrastive_loss": "belongs to contrastive learning, which is not part of this project",
+    "multi_mse": "belongs to masked pre-training, which is not part of this project",
 }
 
 
@@ -142,10 +148,10 @@ def check(cfg: CfgNode, *, methods: Sequence[str]) -> None:
     for key, entry in REMOVED.items():
         if leaves[key] != entry.value:
             raise ConfigError(f"{key}: {leaves[key]!r} is not supported, this key {entry.reason}; {_only(entry.value)}")
-    for key, pending in PENDING.items():
-        if leaves[key] != pending.allowed:
-            raise ConfigError(f"{key}: {leaves[key]!r} is not available yet; {_only(pending.allowed)}")
-    _check_model_name(cfg.MODEL.MODEL_NAME)
+    for key, refused in (("MODEL.MODEL_NAME", _OTHER_MODELS), ("MODEL.LOSS_FUNC", _OTHER_LOSSES)):
+        if leaves[key] in refused:
+            allowed = ", ".join(map(repr, CHOICES[key]))
+            raise ConfigError(f"{key}: {leaves[key]!r} {refused[leaves[key]]}; allowed: {allowed}")
     _check_decoder(cfg.DATA.DECODING_BACKEND)
     for key, choices in {**CHOICES, "METHOD": tuple(methods)}.items():
         _check_choice(key, leaves[key], choices)
@@ -155,7 +161,16 @@ def check(cfg: CfgNode, *, methods: Sequence[str]) -> None:
             raise ConfigError(f"{key}: {leaves[key]!r} is out of range; {bounds}")
     _check_optional(leaves)
     _check_lists(leaves)
-    for rule in (_check_machines, _check_data, _check_architecture, _check_block, _check_weights, _check_solver):
+    for rule in (
+        _check_machines,
+        _check_data,
+        _check_architecture,
+        _check_block,
+        _check_text,
+        _check_weights,
+        _check_training,
+        _check_solver,
+    ):
         rule(cfg)
 
 
@@ -168,14 +183,6 @@ def _check_choice(key: str, value: object, choices: Sequence[Any]) -> None:
     if any(value == choice and type(value) is type(choice) for choice in choices):
         return
     raise ConfigError(f"{key}: unknown value {value!r}{one_of(value, choices)}")
-
-
-def _check_model_name(name: str) -> None:
-    if name in _OTHER_MODELS:
-        raise ConfigError(f"MODEL.MODEL_NAME: {name!r} {_OTHER_MODELS[name]}; {_only('TemporalClipVideo')}")
-    if name != "TemporalClipVideo":
-        reason = "; PySlowFast's networks are not part of this project" if name == "SlowFast" else ""
-        raise ConfigError(f"MODEL.MODEL_NAME: unknown model {name!r}{reason}; {_only('TemporalClipVideo')}")
 
 
 def _check_decoder(name: str) -> None:
@@ -218,6 +225,7 @@ _LISTS: dict[str, tuple[Callable[[Any], bool], tuple[int, ...] | None, str]] = {
     "TEST.NUM_TEMPORAL_CLIPS": (_is_count, None, "a list of integers >= 1"),
     "TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN": (_is_text, None, "a list of non-empty strings"),
     "MODEL.MASK_STRIDE": (_is_count, (3,), "three integers >= 1"),
+    "MODEL.EXPERT_INSERT_LAYERS": (lambda x: type(x) is int and x >= 0, None, "a list of integers >= 0"),
     "SOLVER.BETAS": (lambda x: _is_number(x) and 0 <= x < 1, (2,), "two numbers in [0, 1)"),
     "SOLVER.STEPS": (_is_number, None, "a list of numbers"),
     "SOLVER.LRS": (_is_number, None, "a list of numbers"),
@@ -307,9 +315,26 @@ def _check_block(cfg: CfgNode) -> None:
         )
 
 
+def _check_text(cfg: CfgNode) -> None:
+    """One source of the classifier at a time."""
+    model = cfg.MODEL
+    froster = model.RAW_MODEL_DISTILLATION and model.DISTILLATION_MODE == "froster"
+    if model.TEXT_PROMPT and (cfg.TUNE_HEAD or cfg.DATA.TEXT_AUG):
+        other = "TUNE_HEAD" if cfg.TUNE_HEAD else "DATA.TEXT_AUG"
+        raise ConfigError(f"MODEL.TEXT_PROMPT: True makes the classifier from learned context; set {other} False")
+    for key, switch in (
+        ("TUNE_HEAD", cfg.TUNE_HEAD),
+        ("MODEL.TEXT_PROMPT", model.TEXT_PROMPT),
+        ("DATA.TEXT_AUG", cfg.DATA.TEXT_AUG),
+    ):
+        if froster and switch:
+            raise ConfigError(f"MODEL.DISTILLATION_MODE: 'froster' trains the text tower; set {key} False")
+
+
 def _check_weights(cfg: CfgNode) -> None:
-    if cfg.MODEL.RAW_MODEL_DISTILLATION and not cfg.MODEL.KEEP_RAW_MODEL:
-        raise ConfigError("MODEL.RAW_MODEL_DISTILLATION: True needs the frozen CLIP; set MODEL.KEEP_RAW_MODEL True")
+    for key in ("RAW_MODEL_DISTILLATION", "ENSEMBLE_PRED"):
+        if cfg.MODEL[key] and not cfg.MODEL.KEEP_RAW_MODEL:
+            raise ConfigError(f"MODEL.{key}: True needs the frozen CLIP; set MODEL.KEEP_RAW_MODEL True")
     for phase in ("TRAIN", "TEST"):
         if cfg[phase].ENABLE and cfg[phase].CUSTOM_LOAD and not cfg[phase].CUSTOM_LOAD_FILE:
             raise ConfigError(f"{phase}.CUSTOM_LOAD_FILE: is empty, but {phase}.CUSTOM_LOAD is True; name a file")
@@ -325,6 +350,19 @@ def _check_weights(cfg: CfgNode) -> None:
         )
 
 
+def _check_training(cfg: CfgNode) -> None:
+    train, model, mixup = cfg.TRAIN, cfg.MODEL, cfg.MIXUP
+    if train.LINEAR_CONNECT_CLIMB and train.LINEAR_CONNECT_SAMPLE_L >= train.LINEAR_CONNECT_SAMPLE_R:
+        raise ConfigError(
+            f"TRAIN.LINEAR_CONNECT_SAMPLE_L: {train.LINEAR_CONNECT_SAMPLE_L} must be below "
+            f"TRAIN.LINEAR_CONNECT_SAMPLE_R, which is {train.LINEAR_CONNECT_SAMPLE_R}"
+        )
+    if mixup.ENABLE and mixup.ALPHA == 0 and mixup.CUTMIX_ALPHA == 0:
+        raise ConfigError("MIXUP.ALPHA: is 0 and MIXUP.CUTMIX_ALPHA too; one of them must be above 0 to mix anything")
+    if model.RECORD_ROUTING and not model.NUM_EXPERTS:
+        raise ConfigError("MODEL.RECORD_ROUTING: True needs experts to route between; set MODEL.NUM_EXPERTS")
+
+
 def _check_solver(cfg: CfgNode) -> None:
     solver = cfg.SOLVER
     if solver.LR_POLICY == "cosine":
@@ -338,3 +376,15 @@ def _check_solver(cfg: CfgNode) -> None:
         raise ConfigError(
             f"SOLVER.STEPS: {steps!r} must start at 0, increase, and have one entry for each of SOLVER.LRS {rates!r}"
         )
+
+
+_RULES = (
+    _check_machines,
+    _check_data,
+    _check_architecture,
+    _check_block,
+    _check_text,
+    _check_weights,
+    _check_training,
+    _check_solver,
+)

@@ -4,16 +4,40 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from slowfast.models.clip.arch import ClipSizes
+from slowfast.models.clip.experts import RoutingType
+from slowfast.models.clip.layers import Activation, ResidualBlock, use_activation
 from slowfast.models.clip.model import CLIP
 from slowfast.models.temporal import TEMPORAL_BLOCKS
 from slowfast.utils.registry import resolve
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExpertOptions:
+    """Mixtures of experts in the image tower."""
+
+    count: int
+    """Experts beside a block's own feed-forward part (MODEL.NUM_EXPERTS), >= 1."""
+    layers: Sequence[int] = (10, 11)
+    """Blocks that have them, from 0 (MODEL.EXPERT_INSERT_LAYERS)."""
+    routing_type: RoutingType = "patch-level"
+    """Who chooses (MODEL.ROUTING_TYPE)."""
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"MODEL.NUM_EXPERTS: {self.count}; it must be at least 1 to add experts")
+        if self.routing_type not in ("patch-level", "image-level"):
+            raise ValueError(
+                f"MODEL.ROUTING_TYPE: unknown value {self.routing_type!r}; allowed: patch-level, image-level"
+            )
+
 
 _TYPE_KEY = "MODEL.TEMPORAL_MODELING_TYPE"
 
@@ -29,6 +53,8 @@ def build_clip(
     *,
     temporal_modeling_type: str | None = None,
     block_options: Mapping[str, Any] | None = None,
+    experts: ExpertOptions | None = None,
+    activation: Activation = "quick_gelu",
     source: str = "state dict",
 ) -> CLIP:
     """Build a CLIP of the state dict's sizes and load it.
@@ -38,6 +64,9 @@ def build_clip(
             temporal module that the file lacks keep their initial values.
         temporal_modeling_type: one of TEMPORAL_BLOCKS; None for CLIP's own block.
         block_options: options by name; those of other temporal modules are ignored, as in a configuration.
+        experts: mixtures of experts in the image tower; experts that the file lacks start as copies of CLIP's own
+            feed-forward part.
+        activation: of the feed-forward parts of both towers.
         source: what to call the state dict in an error.
 
     Returns:
@@ -59,8 +88,31 @@ def build_clip(
 
     sizes = ClipSizes.from_state_dict(state, source=source)
     clip = CLIP(sizes, block_factory=lambda sizes, layer: block_class(sizes, options))
+    use_activation(clip, activation)
+    mixed = _add_experts(clip, experts) if experts is not None else {}
     load_clip(clip, state, source=source)
+    for name, block in mixed.items():
+        if f"{name}.experts_head.0.c_fc.weight" not in state:
+            block.start_experts()
     return clip
+
+
+def _add_experts(clip: CLIP, experts: ExpertOptions) -> dict[str, ResidualBlock]:
+    """Add the mixtures; returns the blocks that have one, by name."""
+    blocks = clip.visual.transformer.resblocks
+    beyond = [layer for layer in experts.layers if layer >= len(blocks)]
+    if beyond:
+        raise ValueError(
+            f"MODEL.EXPERT_INSERT_LAYERS: {list(experts.layers)} names block {beyond[0]}, "
+            f"but the image tower has blocks 0 to {len(blocks) - 1}"
+        )
+    chosen = {}
+    for layer in sorted(set(experts.layers)):
+        block = blocks[layer]
+        assert isinstance(block, ResidualBlock)
+        block.add_experts(experts.count, routing_type=experts.routing_type)
+        chosen[f"visual.transformer.resblocks.{layer}"] = block
+    return chosen
 
 
 def load_clip(clip: CLIP, state: Mapping[str, Tensor], *, source: str) -> None:

@@ -37,12 +37,67 @@ def soft_cross_entropy(logits: Tensor, target: Tensor, *, reduction: str = "mean
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross entropy averaged over the batch, (B, K) and (B,) -> scalar, nats."""
+    """Cross entropy averaged over the batch, (B, K) and (B,) or weights (B, K) -> scalar, nats."""
     return F.cross_entropy(logits, target)
+
+
+def bce_logit(logits: Tensor, target: Tensor) -> Tensor:
+    """Binary cross entropy of every class on its own, averaged over samples and classes.
+
+    Args:
+        logits: scores, (B, K).
+        target: class numbers, (B,), or weights in [0, 1], (B, K).
+
+    Returns:
+        Scalar, nats.
+    """
+    return F.binary_cross_entropy_with_logits(logits, class_weights(logits, target))
+
+
+def mse(logits: Tensor, target: Tensor) -> Tensor:
+    """Squared distance of the scores to the target weights, averaged over samples and classes.
+
+    Args:
+        logits: scores, (B, K).
+        target: class numbers, (B,), or weights, (B, K).
+
+    Returns:
+        Scalar.
+    """
+    return F.mse_loss(logits, class_weights(logits, target))
+
+
+def nce_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Divergence of the predicted distribution from the softmax of ten times the target.
+
+    Args:
+        logits: scores, (B, K).
+        target: class numbers, (B,), or weights, (B, K).
+
+    Returns:
+        Scalar, nats: the mean over samples and classes times B, as published, so the sum over samples over K.
+
+    Source: published code of Open-VCLIP, which STDD inherits.
+    """
+    wanted = torch.softmax(_NCE_SHARPNESS * class_weights(logits, target), dim=-1)
+    return F.kl_div(torch.log_softmax(logits, dim=-1), wanted, reduction="sum") / logits.shape[-1]
+
+
+_NCE_SHARPNESS = 10.0
+
+
+def class_weights(logits: Tensor, target: Tensor) -> Tensor:
+    """Class numbers as one-hot rows, (B,) -> (B, K) of the logits' dtype; weights (B, K) as they are."""
+    if target.ndim == 1:
+        return F.one_hot(target, logits.shape[-1]).to(logits.dtype)
+    return target
 
 
 LOSSES: dict[str, str] = {
     "cross_entropy": "slowfast.models.losses:cross_entropy",
     "soft_cross_entropy": "slowfast.models.losses:soft_cross_entropy",
+    "bce_logit": "slowfast.models.losses:bce_logit",
+    "mse": "slowfast.models.losses:mse",
+    "nce_loss": "slowfast.models.losses:nce_loss",
 }
 """MODEL.LOSS_FUNC -> loss function."""

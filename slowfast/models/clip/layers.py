@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from slowfast.models.clip.arch import HEAD_WIDTH
+from slowfast.models.clip.experts import ExpertMixture, RoutingType
+from slowfast.models.names import hoist
+
+Activation = Literal["quick_gelu", "gelu"]
 
 
 class LayerNorm(nn.LayerNorm):
@@ -26,6 +32,10 @@ class QuickGELU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Apply element-wise, any shape."""
         return x * torch.sigmoid(1.702 * x)
+
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
+"""Activation of the feed-forward parts: OpenAI trained with QuickGELU, most models of open_clip with the exact GELU."""
 
 
 class Attention(nn.Module):
@@ -85,22 +95,56 @@ class ResidualBlock(nn.Module):
         self.ln_1 = LayerNorm(width)
         self.mlp = mlp(width)
         self.ln_2 = LayerNorm(width)
+        self.mixture: ExpertMixture | None = None
+
+    def add_experts(self, count: int, *, routing_type: RoutingType = "patch-level") -> None:
+        """Make the feed-forward part a mixture of itself and further experts, which start as copies of it.
+
+        Args:
+            count: number of further experts, at least 1.
+            routing_type: who chooses: every token, or the class token for its whole frame.
+        """
+        self.mixture = ExpertMixture(self.attn.out_proj.in_features, count, routing_type=routing_type)
+        hoist(self, "mixture")
+        self.start_experts()
+
+    def start_experts(self) -> None:
+        """Make every expert a copy of the block's own feed-forward part."""
+        assert self.mixture is not None
+        self.mixture.copy_from(self.mlp)
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """The feed-forward part without its residual, with experts where there are any, (..., L, D) -> (..., L, D)."""
+        return self.mlp(x) if self.mixture is None else self.mixture(x, self.mlp)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform tokens, (..., L, D) -> (..., L, D)."""
         x = x + self.attn(self.ln_1(x), causal=self.causal)
-        return x + self.mlp(self.ln_2(x))
+        return x + self.feed_forward(self.ln_2(x))
 
 
 class Transformer(nn.Module):
-    """A stack of blocks under the name that CLIP's files give it, ``resblocks``."""
+    """A stack of blocks under the name that CLIP's files give it, ``resblocks``.
+
+    With ``recompute`` set, a training step keeps the input of each block only and computes its inside a second time in
+    the backward pass: memory for time, the same numbers.
+    """
 
     def __init__(self, blocks: list[nn.Module]) -> None:
         super().__init__()
         self.resblocks = nn.ModuleList(blocks)
+        self.recompute = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the blocks in order; shapes are the blocks' own."""
+        recompute = self.recompute and self.training and torch.is_grad_enabled()
         for block in self.resblocks:
-            x = block(x)
+            x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
         return x
+
+
+def use_activation(module: nn.Module, name: Activation) -> None:
+    """Give every block inside a module the activation of a name of ACTIVATIONS."""
+    for block in module.modules():
+        if isinstance(block, ResidualBlock):
+            block.mlp.gelu = ACTIVATIONS[name]()

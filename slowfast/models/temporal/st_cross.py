@@ -197,4 +197,4 @@ class SpaceTimeCrossBlock(ResidualBlock):
         temporal = self.temporal_branch(x.gather(2, index))
         merged = spatial.scatter(2, index, temporal.to(spatial.dtype))
         mlp_input = merged if self.options.stcross_mlp_input == "merged" else spatial
-        return merged + self.mlp(self.ln_2(mlp_input))
+        return merged + self.feed_forward(self.ln_2(mlp_input))
