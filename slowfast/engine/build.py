@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from slowfast.config.node import CfgNode
 from slowfast.engine.checkpoint import last_checkpoint, load_model_state, patch_state, read_checkpoint
+from slowfast.engine.interpolated_step import InterpolatedWeightStep, InterpolationConfig, RawClip, clip_parameters
 from slowfast.engine.lr_policy import LrSchedule
 from slowfast.engine.optim import DEFAULT_KEYWORD, OptimizerConfig, make_optimizer
 from slowfast.engine.precision import choose_precision
@@ -95,12 +96,16 @@ def build_step(
 
     Args:
         cfg: the resolved configuration.
-        model: the method, or its DistributedDataParallel wrapper.
+        model: the method, or its DistributedDataParallel wrapper. Where TRAIN.LINEAR_CONNECT_CLIMB needs raw CLIP and
+            TRAIN.CLIP_ORI_PATH names none, it is what the method holds now: load checkpoints afterwards.
         optimizer: over the method's parameters.
         device: where the method lies.
 
     Returns:
         The step, and its gradient scaler, whose state belongs into checkpoints.
+
+    Raises:
+        ValueError: if raw CLIP is needed and its file does not fit.
     """
     precision = choose_precision(device, mixed=cfg.TRAIN.MIXED_PRECISION, amp_dtype=cfg.TRAIN.AMP_DTYPE)
     scaler = precision.make_scaler()
@@ -110,7 +115,29 @@ def build_step(
         max_grad_value=cfg.SOLVER.CLIP_GRAD_VAL,
     )
     logger.info("Computing in %s on %s", precision.dtype or torch.float32, device)
-    return PlainStep(model, optimizer=optimizer, scaler=scaler, precision=precision, config=config), scaler
+    plain = PlainStep(model, optimizer=optimizer, scaler=scaler, precision=precision, config=config)
+    if not cfg.TRAIN.LINEAR_CONNECT_CLIMB:
+        return plain, scaler
+    interpolation = InterpolationConfig(
+        loss_ratio=cfg.TRAIN.LINEAR_CONNECT_LOSS_RATIO,
+        sample_low=cfg.TRAIN.LINEAR_CONNECT_SAMPLE_L,
+        sample_high=cfg.TRAIN.LINEAR_CONNECT_SAMPLE_R,
+    )
+    method = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+    raw_clip = _raw_clip(method, source=cfg.TRAIN.CLIP_ORI_PATH, cache_dir=cfg.MODEL.CLIP_CACHE_DIR)
+    return InterpolatedWeightStep(plain, raw_clip=raw_clip, config=interpolation), scaler
+
+
+def _raw_clip(method: nn.Module, *, source: str | None, cache_dir: str) -> RawClip:
+    """Raw CLIP of TRAIN.CLIP_ORI_PATH, or the one that the method was built from."""
+    if not source:
+        logger.info("TRAIN.LINEAR_CONNECT_CLIMB: raw CLIP is the CLIP that the model was built from")
+        return RawClip(method, clip_parameters(method), source="TRAIN.LINEAR_CONNECT_CLIMB")
+    try:
+        weights = load_clip_state_dict(source, cache_dir=cache_dir or None)
+    except ValueError as error:
+        raise ValueError(f"TRAIN.CLIP_ORI_PATH: {error}") from error
+    return RawClip(method, weights, source=f"TRAIN.CLIP_ORI_PATH: {source}")
 
 
 def load_test_weights(cfg: CfgNode, method: Method) -> Path | None:

@@ -88,13 +88,36 @@ class PlainStep(Step):
 
     def __call__(self, batch: VideoBatch) -> StepResult:
         """Learn from a batch of frames (B, 3, T, H, W)."""
+        parts = self.begin(batch)
+        outputs = self.accumulate(parts)
+        return self.finish(batch, parts, outputs)
+
+    def begin(self, batch: VideoBatch) -> list[VideoBatch]:
+        """Forget the gradients of the last step and cut the batch into the parts that are computed one by one."""
         self.optimizer.zero_grad(set_to_none=True)
-        parts = split_batch(batch, self.config.accumulation_steps)
+        return split_batch(batch, self.config.accumulation_steps)
+
+    def accumulate(self, parts: list[VideoBatch], *, weight: float = 1.0, exchange: bool = True) -> list[MethodOutput]:
+        """Add the gradient of the loss, at the parameters as they are, to the gradients gathered so far.
+
+        Args:
+            parts: of one batch.
+            weight: factor of the loss.
+            exchange: whether ranks exchange gradients with the last part; the last call of a step must.
+
+        Returns:
+            Detached outputs of the parts, losses without the factor.
+        """
+        size = sum(len(part) for part in parts)
         outputs = []
         for number, part in enumerate(parts):
-            last = number == len(parts) - 1
-            with contextlib.nullcontext() if last else self._without_gradient_exchange():
-                outputs.append(self._backward(part, share=len(part) / len(batch)))
+            exchanges = exchange and number == len(parts) - 1
+            with contextlib.nullcontext() if exchanges else self._without_gradient_exchange():
+                outputs.append(self._backward(part, factor=weight * len(part) / size))
+        return outputs
+
+    def finish(self, batch: VideoBatch, parts: list[VideoBatch], outputs: list[MethodOutput]) -> StepResult:
+        """Clip the gathered gradients, update the parameters, and report the outputs of the parts."""
         self.scaler.unscale_(self.optimizer)
         grad_norm = clip_gradients(
             self.parameters, max_norm=self.config.max_grad_norm, max_value=self.config.max_grad_value
@@ -103,10 +126,10 @@ class PlainStep(Step):
         self.scaler.update()
         return _summarise(outputs, parts, batch, grad_norm)
 
-    def _backward(self, part: VideoBatch, *, share: float) -> MethodOutput:
+    def _backward(self, part: VideoBatch, *, factor: float) -> MethodOutput:
         with self.precision.autocast():
             output: MethodOutput = self.model(part)
-            loss = torch.stack(list(output.losses.values())).sum() * share
+            loss = torch.stack(list(output.losses.values())).sum() * factor
         self.scaler.scale(loss).backward()
         return MethodOutput(
             output.logits.detach(), {name: value.detach() for name, value in output.losses.items()}, output.log
