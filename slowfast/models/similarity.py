@@ -30,11 +30,12 @@ def class_logits(video: Tensor, text: Tensor, scale: Tensor) -> Tensor:
     score = {2: frame_mean_logits, 3: frame_prompt_logits}.get(text.ndim)
     if score is None:
         raise ValueError(f"text embeddings have shape {tuple(text.shape)}; expected (K, E) or (K, P, E)")
-    with _without_autocast(video.device.type):
+    with without_autocast(video.device.type):
         return score(video, text, scale)
 
 
-def _without_autocast(device_type: str) -> contextlib.AbstractContextManager[object]:
+def without_autocast(device_type: str) -> contextlib.AbstractContextManager[object]:
+    """A context that computes in the tensors' own dtypes, whatever autocast is on outside."""
     if torch.amp.is_autocast_available(device_type):
         return torch.autocast(device_type, enabled=False)
     return contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""Text features of the classes: from templates, or from a file of prompt features."""
+"""Prompts of the classes: tokens of filled templates, or features read from a file."""
 
 from __future__ import annotations
 
@@ -19,33 +19,44 @@ TextEncoder = Callable[[Tensor], Tensor]
 _CHUNK = 512
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TextBank:
-    """Text features of a label set, unit norm, fp32.
+    """The prompts of a label set: as tokens that a text tower has yet to embed, or as features.
 
     Raises:
-        ValueError: if the features have another number of axes.
+        ValueError: if there are both or none, or a shape is wrong.
     """
 
-    features: Tensor
-    """One feature per class, (K, E), or one per prompt and class, (K, P, E)."""
+    features: Tensor | None = None
+    """One feature per prompt and class, (K, P, E), or one per class, (K, E); unit norm, fp32."""
+    tokens: Tensor | None = None
+    """Tokens of every prompt of every class, (K, P, 77), int64."""
 
     def __post_init__(self) -> None:
-        if self.features.ndim not in (2, 3):
+        if (self.features is None) == (self.tokens is None):
+            raise ValueError("a text bank holds either features or tokens")
+        if self.features is not None and self.features.ndim not in (2, 3):
             raise ValueError(f"text features have shape {tuple(self.features.shape)}; expected (K, E) or (K, P, E)")
+        if self.tokens is not None and self.tokens.ndim != 3:
+            raise ValueError(f"text tokens have shape {tuple(self.tokens.shape)}; expected (K, P, 77)")
 
     def __len__(self) -> int:
         """Number of classes, K."""
-        return self.features.shape[0]
+        content = self.features if self.features is not None else self.tokens
+        assert content is not None
+        return content.shape[0]
 
 
-def encode_texts(texts: Sequence[str], *, encode: TextEncoder, tokenizer: Tokenizer) -> Tensor:
+def encode_tokens(tokens: Tensor, *, encode: TextEncoder) -> Tensor:
     """Embed texts in chunks of similar length, since a tower may skip what lies behind the longest text of a chunk.
 
+    Args:
+        tokens: token numbers, (N, 77).
+        encode: the text tower.
+
     Returns:
-        Features, unit norm, fp32, (N, E).
+        Features, unit norm, fp32, without gradient, (N, E).
     """
-    tokens = tokenizer(texts)
     order = tokens.argmax(dim=-1).argsort(stable=True)
     with torch.no_grad():
         features = torch.cat([encode(chunk).float() for chunk in tokens[order].split(_CHUNK)])
@@ -53,30 +64,88 @@ def encode_texts(texts: Sequence[str], *, encode: TextEncoder, tokenizer: Tokeni
     return features / features.norm(dim=-1, keepdim=True)
 
 
-def template_bank(
-    names: Sequence[str],
-    *,
-    encode: TextEncoder,
-    tokenizer: Tokenizer,
-    templates: Sequence[str] = ACTION_TEMPLATES,
-) -> TextBank:
-    """Average each class's name over the templates.
+def mean_features(tokens: Tensor, *, encode: TextEncoder) -> Tensor:
+    """Embed the prompts of every class and average them as unit vectors.
 
     Args:
-        names: class names, K.
+        tokens: token numbers, (K, P, 77).
         encode: the text tower.
-        tokenizer: its tokenizer.
-        templates: strings with one ``{}`` each.
 
     Returns:
-        Features, (K, E).
+        One feature per class, unit norm, fp32, without gradient, (K, E).
 
     Source: Radford et al. (2021), section 3.1.4.
     """
-    texts = [template.format(name) for template in templates for name in names]
-    features = encode_texts(texts, encode=encode, tokenizer=tokenizer)
-    mean = features.unflatten(0, (len(templates), len(names))).mean(dim=0)
-    return TextBank(mean / mean.norm(dim=-1, keepdim=True))
+    features = encode_tokens(tokens.transpose(0, 1).flatten(0, 1), encode=encode)
+    mean = features.unflatten(0, (tokens.shape[1], tokens.shape[0])).mean(dim=0)
+    return mean / mean.norm(dim=-1, keepdim=True)
+
+
+def template_bank(
+    names: Sequence[str], *, tokenizer: Tokenizer, templates: Sequence[str] = ACTION_TEMPLATES
+) -> TextBank:
+    """Put each class's name into the templates.
+
+    Args:
+        names: class names, K.
+        tokenizer: of the text tower.
+        templates: P strings with one ``{}`` each.
+
+    Returns:
+        Tokens, (K, P, 77).
+    """
+    return _token_bank([[template.format(name) for template in templates] for name in names], tokenizer)
+
+
+def rephrased_bank(
+    names: Sequence[str], *, tokenizer: Tokenizer, templates: Sequence[str] = ACTION_TEMPLATES
+) -> TextBank:
+    """Put rephrased class names, "Name: a sentence about it", into the templates, and add them bare.
+
+    A template is filled with the name followed by the whole string; a name without a sentence fills it alone.
+
+    Args:
+        names: class names, K.
+        tokenizer: of the text tower.
+        templates: strings with one ``{}`` each.
+
+    Returns:
+        Tokens, (K, P, 77) with P = number of templates + 1; the bare string comes last.
+
+    Source: FROSTER (ICLR 2024), text rephrased by a language model.
+    """
+    prompts = []
+    for name in names:
+        short, _, sentence = name.partition(":")
+        filling = f"{short} {name}" if sentence else name
+        prompts.append([*(template.format(filling) for template in templates), name])
+    return _token_bank(prompts, tokenizer)
+
+
+PLACEHOLDER = "X"
+"""A text of a single token, which learned context vectors replace."""
+
+
+def context_bank(names: Sequence[str], *, num_context: int, tokenizer: Tokenizer) -> TextBank:
+    """Put placeholders for learned context vectors before each class's name, and a full stop behind it.
+
+    Args:
+        names: class names, K.
+        num_context: number of placeholders, which follow the start-of-text token.
+        tokenizer: of the text tower.
+
+    Returns:
+        Tokens, (K, 1, 77).
+
+    Source: Zhou et al., "Learning to Prompt for Vision-Language Models" (2022).
+    """
+    context = " ".join([PLACEHOLDER] * num_context)
+    return _token_bank([[f"{context} {name}."] for name in names], tokenizer)
+
+
+def _token_bank(prompts: Sequence[Sequence[str]], tokenizer: Tokenizer) -> TextBank:
+    tokens = tokenizer([prompt for row in prompts for prompt in row])
+    return TextBank(tokens=tokens.unflatten(0, (len(prompts), -1)))
 
 
 def load_feature_file(path: str | Path, *, num_classes: int, embed_dim: int) -> TextBank:
@@ -113,4 +182,4 @@ def load_feature_file(path: str | Path, *, num_classes: int, embed_dim: int) -> 
     if prompts == 0 or not usable.all():
         where = [] if prompts == 0 else (~usable).nonzero()[0].tolist()
         raise ValueError(f"{key}: {path}: feature [class, prompt] {where} is zero, infinite or absent")
-    return TextBank(features / norms[..., None])
+    return TextBank(features=features / norms[..., None])

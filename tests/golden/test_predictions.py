@@ -34,7 +34,7 @@ def test_scores_of_frozen_clip(
     for expected in recorded["eval"][1:]:
         with torch.no_grad():
             features = unit_norm(run_recorded(teacher.encode_video, recorded_batch.frames))
-            found = class_logits(features, method.text_features, method.model.logit_scale.exp())
+            found = class_logits(features, method.text(method.model).features, method.model.logit_scale.exp())
         assert_close(found, expected)
 
 

@@ -4,7 +4,7 @@ import torch
 
 from slowfast.models.clip.text import trim_tokens
 from slowfast.text.templates import ACTION_TEMPLATES
-from slowfast.text.text_bank import encode_texts, template_bank
+from slowfast.text.text_bank import encode_tokens, mean_features, template_bank
 from slowfast.text.tokenizer import Tokenizer
 
 
@@ -20,15 +20,13 @@ def test_tokens(golden, label_set):
 
 def test_classifier(golden, label_set, build_tower, assert_close):
     clip = build_tower(None)
-    bank = template_bank(
-        label_set.names, encode=lambda tokens: clip.encode_text(trim_tokens(tokens)), tokenizer=Tokenizer()
-    )
-    assert_close(bank.features, golden["text"]["csf_matrix"])
+    bank = template_bank(label_set.names, tokenizer=Tokenizer())
+    features = mean_features(bank.tokens, encode=lambda tokens: clip.encode_text(trim_tokens(tokens)))
+    assert_close(features, golden["text"]["csf_matrix"])
 
 
 def test_dropping_the_padding_changes_no_feature(label_set, build_tower, assert_close):
-    clip = build_tower(None)
-    texts = list(label_set.names)
-    padded = encode_texts(texts, encode=clip.encode_text, tokenizer=Tokenizer())
-    trimmed = encode_texts(texts, encode=lambda tokens: clip.encode_text(trim_tokens(tokens)), tokenizer=Tokenizer())
+    clip, tokens = build_tower(None), Tokenizer()(label_set.names)
+    padded = encode_tokens(tokens, encode=clip.encode_text)
+    trimmed = encode_tokens(tokens, encode=lambda tokens: clip.encode_text(trim_tokens(tokens)))
     assert_close(trimmed, padded)

@@ -10,16 +10,18 @@ from torch import Tensor
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets.label_set import LabelSet
+from slowfast.methods.stdd import DISTILLATIONS
 from slowfast.methods.stdd.config import StddConfig
-from slowfast.methods.stdd.distillation import FrameDistillation
-from slowfast.methods.stdd.method import STDD
-from slowfast.models.build import block_option_names, build_clip
+from slowfast.methods.stdd.distillation import Distillation
+from slowfast.methods.stdd.method import STDD, RoutingLoss
+from slowfast.methods.stdd.text_head import ContextText, EncodedText, FixedText, TextHead, TunedHead, TunedText
+from slowfast.models.build import ExpertOptions, block_option_names, build_clip
 from slowfast.models.clip.arch import PUBLISHED, ClipSizes
+from slowfast.models.clip.layers import Activation
 from slowfast.models.clip.model import CLIP
-from slowfast.models.clip.text import trim_tokens
-from slowfast.models.clip.weights import load_clip_state_dict, random_clip_state_dict
+from slowfast.models.clip.weights import clip_activation, load_clip_state_dict, random_clip_state_dict
 from slowfast.models.losses import LOSSES
-from slowfast.text.text_bank import TextBank, load_feature_file, template_bank
+from slowfast.text.text_bank import TextBank, context_bank, load_feature_file, rephrased_bank, template_bank
 from slowfast.text.tokenizer import Tokenizer
 from slowfast.utils.registry import resolve
 
@@ -60,31 +62,68 @@ def assemble(
         ValueError: if weights or text features are not usable.
     """
     state, source = clip_weights(config)
+    activation = clip_activation_of(config, source)
     clip = build_clip(
         state,
         temporal_modeling_type=config.temporal_modeling_type,
         block_options=block_options,
+        experts=_experts(config),
+        activation=activation,
         source=source,
     )
-    distillation, teacher = None, None
-    if config.distil and training:
-        distillation = FrameDistillation(mode=config.distillation_mode, ratio=config.distillation_ratio)
-        teacher = build_clip(state, source=source) if distillation.active else None
+    clip.visual.transformer.recompute = clip.transformer.recompute = config.recompute
+    distillation = _distillation(config) if training else None
+    needs_raw = config.ensemble_ratio > 0 or (distillation is not None and distillation.active)
+    raw_model = build_clip(_plain(state), activation=activation, source=source) if needs_raw else None
     method = STDD(
         clip,
+        text=text_head(config, clip),
         loss=resolve(LOSSES, config.loss_func, key="MODEL.LOSS_FUNC"),
-        teacher=teacher,
+        raw_model=raw_model,
         distillation=distillation,
+        ensemble_ratio=config.ensemble_ratio,
+        routing=_routing(config) if training else None,
         pixel_mean=config.pixel_mean,
         pixel_std=config.pixel_std,
     ).to(device)
-    method.set_label_set(label_set, text_bank(clip, label_set, feature_file=config.text_feature_file))
+    method.set_label_set(label_set, text_bank(config, label_set, embed_dim=clip.sizes.embed_dim))
     if config.compile:
-        for tower in (clip.visual, *([teacher.visual] if teacher is not None else [])):
+        for tower in (clip.visual, *([raw_model.visual] if raw_model is not None else [])):
             # Compiled code draws its masks from the same stream as eager code, so that the switch changes no number.
             # Batch sizes may vary: a program for each would soon exceed what torch.compile allows of one function.
             tower.compile(fullgraph=True, options={"fallback_random": True})
     return method
+
+
+def _experts(config: StddConfig) -> ExpertOptions | None:
+    if not config.num_experts:
+        return None
+    return ExpertOptions(count=config.num_experts, layers=config.expert_layers, routing_type=config.routing_type)
+
+
+def _routing(config: StddConfig) -> RoutingLoss | None:
+    if not config.record_routing:
+        return None
+    return RoutingLoss(
+        target=config.routing_target,
+        factor=config.routing_factor,
+        kind=config.routing_kind,
+        classification_ratio=config.classification_ratio,
+    )
+
+
+def _distillation(config: StddConfig) -> Distillation | None:
+    if config.distillation is None:
+        return None
+    distillation_class = resolve(DISTILLATIONS, config.distillation, key="MODEL.DISTILLATION_MODE")
+    return distillation_class(ratio=config.distillation_ratio)
+
+
+def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out what is not CLIP's own, such as adapters that the initial weights come with."""
+    with torch.device("meta"):
+        own = CLIP(ClipSizes.from_state_dict(state)).state_dict()
+    return {name: tensor for name, tensor in state.items() if name in own}
 
 
 def clip_weights(config: StddConfig) -> tuple[dict[str, Tensor], str]:
@@ -115,15 +154,50 @@ def clip_weights(config: StddConfig) -> tuple[dict[str, Tensor], str]:
     return state, source
 
 
-def text_bank(clip: CLIP, label_set: LabelSet, *, feature_file: str | None) -> TextBank:
-    """Read the prompt features of a label set, or make its classifier from templates.
+def clip_activation_of(config: StddConfig, source: str) -> Activation:
+    """The activation to build CLIP with: the one that the configuration names, or the weight file, or QuickGELU.
 
     Raises:
-        ValueError: if the file does not fit the label set and the model.
+        ValueError: if both name one, and not the same.
     """
-    if feature_file is not None:
-        return load_feature_file(feature_file, num_classes=len(label_set), embed_dim=clip.sizes.embed_dim)
-    device = clip.logit_scale.device
-    return template_bank(
-        label_set.names, encode=lambda tokens: clip.encode_text(trim_tokens(tokens).to(device)), tokenizer=Tokenizer()
-    )
+    recorded = None if source == RANDOM else clip_activation(source, cache_dir=config.clip_cache_dir or None)
+    if config.activation == "auto":
+        return recorded or "quick_gelu"
+    if recorded not in (None, config.activation):
+        raise ValueError(
+            f"MODEL.CLIP_ACTIVATION: is {config.activation}, but {source} was trained with {recorded}; allowed: auto"
+        )
+    return config.activation
+
+
+def text_head(config: StddConfig, clip: CLIP) -> TextHead:
+    """Choose where the class embeddings come from."""
+    embed_dim = clip.sizes.embed_dim
+    if config.num_context:
+        return ContextText(embed_dim, num_context=config.num_context, width=clip.sizes.text_width)
+    if config.tune_head:
+        return TunedHead(embed_dim)
+    if config.text_feature_file is not None:
+        return FixedText(embed_dim)
+    return TunedText(embed_dim) if _tunes_text(config) else EncodedText(embed_dim)
+
+
+def text_bank(config: StddConfig, label_set: LabelSet, *, embed_dim: int) -> TextBank:
+    """Read the prompt features of a label set, or write its prompts.
+
+    Raises:
+        ValueError: if the file does not fit the label set and the model, or a prompt is too long for the text tower.
+    """
+    if config.text_feature_file is not None:
+        return load_feature_file(config.text_feature_file, num_classes=len(label_set), embed_dim=embed_dim)
+    tokenizer = Tokenizer()
+    if config.num_context:
+        return context_bank(label_set.names, num_context=config.num_context, tokenizer=tokenizer)
+    make = rephrased_bank if _tunes_text(config) else template_bank
+    return make(label_set.names, tokenizer=tokenizer)
+
+
+def _tunes_text(config: StddConfig) -> bool:
+    """Whether the text tower trains, or has trained: the text of a test is that of the training."""
+    distillation = _distillation(config)
+    return distillation is not None and distillation.tunes_text

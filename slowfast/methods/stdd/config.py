@@ -7,7 +7,8 @@ from typing import Literal
 
 from slowfast.config.node import CfgNode
 
-DistillationMode = Literal["intended", "published"]
+FIXED_TYPES: dict[str, str | None] = {"BasicClipVideo": None}
+"""MODEL.MODEL_NAME -> the temporal module that the name implies, whatever MODEL.TEMPORAL_MODELING_TYPE says."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,27 +20,43 @@ class StddConfig:
     clip_weights: str
     """MODEL.CLIP_WEIGHTS: a file, "random", or "" for the published archive of arch."""
     clip_cache_dir: str
+    activation: Literal["auto", "quick_gelu", "gelu"]
+    """MODEL.CLIP_ACTIVATION: "auto" takes what the weight file says."""
     temporal_modeling_type: str | None
     loss_func: str
-    distil: bool
-    """Whether frozen CLIP is kept as a teacher."""
-    distillation_mode: DistillationMode
+    distillation: str | None
+    """Entry of DISTILLATIONS, or None."""
     distillation_ratio: float
-    """Weight of the distillation term, >= 0."""
+    """Weight of the distillation terms, >= 0."""
+    ensemble_ratio: float
+    """Share of frozen CLIP's scores in evaluation, in [0, 1]."""
     text_feature_file: str | None
     """File of prompt features, or None for the classifier made from templates."""
+    tune_head: bool
+    """Learn the class embeddings themselves."""
+    num_context: int
+    """Learned context vectors before the class names; 0 for none."""
+    num_experts: int
+    expert_layers: tuple[int, ...]
+    routing_type: Literal["patch-level", "image-level"]
+    record_routing: bool
+    """Add the routing loss, whose numbers follow."""
+    routing_target: float
+    routing_factor: float
+    routing_kind: Literal["mse", "hinge"]
+    classification_ratio: float
+    recompute: bool
+    """Compute the inside of the blocks again in the backward pass instead of keeping it."""
     pixel_mean: tuple[float, ...]
     pixel_std: tuple[float, ...]
     compile: bool
     seed: int
 
     def __post_init__(self) -> None:
-        if self.distillation_mode not in ("intended", "published"):
-            raise ValueError(
-                f"MODEL.DISTILLATION_MODE: unknown value {self.distillation_mode!r}; allowed: intended, published"
-            )
         if self.distillation_ratio < 0:
             raise ValueError(f"MODEL.DISTILLATION_RATIO: {self.distillation_ratio} is negative")
+        if not 0 <= self.ensemble_ratio <= 1:
+            raise ValueError(f"MODEL.ENSEMBLE_RAWMODEL_RATIO: {self.ensemble_ratio} is outside [0, 1]")
         for key, values in (("DATA.MEAN", self.pixel_mean), ("DATA.STD", self.pixel_std)):
             if len(values) != 3:
                 raise ValueError(f"{key}: has {len(values)} values; expected 3 (red, green, blue)")
@@ -48,16 +65,30 @@ class StddConfig:
     def from_cfg(cls, cfg: CfgNode) -> StddConfig:
         """Pick STDD's keys out of the configuration."""
         model, data = cfg.MODEL, cfg.DATA
+        distil = model.KEEP_RAW_MODEL and model.RAW_MODEL_DISTILLATION
+        ensemble = model.KEEP_RAW_MODEL and model.ENSEMBLE_PRED
         return cls(
             arch=model.ARCH,
             clip_weights=model.CLIP_WEIGHTS,
             clip_cache_dir=model.CLIP_CACHE_DIR,
-            temporal_modeling_type=model.TEMPORAL_MODELING_TYPE,
+            activation=model.CLIP_ACTIVATION,
+            temporal_modeling_type=FIXED_TYPES.get(model.MODEL_NAME, model.TEMPORAL_MODELING_TYPE),
             loss_func=model.LOSS_FUNC,
-            distil=model.KEEP_RAW_MODEL and model.RAW_MODEL_DISTILLATION,
-            distillation_mode=model.DISTILLATION_MODE,
+            distillation=model.DISTILLATION_MODE if distil else None,
             distillation_ratio=model.DISTILLATION_RATIO,
+            ensemble_ratio=model.ENSEMBLE_RAWMODEL_RATIO if ensemble else 0.0,
             text_feature_file=data.TEXT_AUG_FEATURE_FILE if data.TEXT_AUG else None,
+            tune_head=cfg.TUNE_HEAD,
+            num_context=model.PROMPT_NUM if model.TEXT_PROMPT else 0,
+            num_experts=model.NUM_EXPERTS,
+            expert_layers=tuple(model.EXPERT_INSERT_LAYERS),
+            routing_type=model.ROUTING_TYPE,
+            record_routing=model.RECORD_ROUTING,
+            routing_target=model.ROUTING_FREQUENCE_CONSTRAIN,
+            routing_factor=model.ROUTING_FREQ_CONS_FACTOR,
+            routing_kind=model.LOSS_FREQ_TYPE,
+            classification_ratio=model.CLS_LOSS_RATIO,
+            recompute=model.USE_CHECKPOINT,
             pixel_mean=tuple(data.MEAN),
             pixel_std=tuple(data.STD),
             compile=cfg.TRAIN.COMPILE,

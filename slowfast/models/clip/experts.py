@@ -52,12 +52,13 @@ class ExpertMixture(nn.Module):
             x: normalised tokens, (..., L, D).
             mlp: the block's own feed-forward part, with the layers c_fc, gelu, c_proj.
         """
+        first, activation, last = mlp
         head = self._weights(self.routing1, x)
-        hidden = mlp.gelu(_mix(head, x, [mlp.c_fc, *self.experts_head]))
+        hidden = activation(_mix(head, x, [first, *self.experts_head]))
         tail = self._weights(self.routing2, hidden)
-        if self.record:
+        if self.record and self.training:
             self.routing = (head, tail)
-        return _mix(tail, hidden, [mlp.c_proj, *self.experts_tail])
+        return _mix(tail, hidden, [last, *self.experts_tail])
 
     def _weights(self, routing: nn.Module, x: Tensor) -> Tensor:
         """Share of each expert, (..., L, e + 1), or (..., 1, e + 1) where the first token decides."""
@@ -88,7 +89,7 @@ def take_routing(module: nn.Module) -> list[Tensor]:
     Returns:
         Two tensors (..., e + 1) per mixture, in the order of the blocks; expert 0 is the block's own.
     """
-    routing = []
+    routing: list[Tensor] = []
     for mixture in _mixtures(module):
         routing.extend(mixture.routing)
         mixture.routing = ()

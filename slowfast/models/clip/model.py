@@ -60,8 +60,19 @@ class CLIP(nn.Module):
         """
         if tokens.shape[1] > self.sizes.context_length:
             raise ValueError(f"texts have {tokens.shape[1]} tokens; the context holds {self.sizes.context_length}")
-        x = self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]
-        x = self.transformer(x)
+        return self.encode_token_embeddings(self.token_embedding(tokens), tokens)
+
+    def encode_token_embeddings(self, x: Tensor, tokens: Tensor) -> Tensor:
+        """Embed texts whose token embeddings are given, for instance with learned context among them.
+
+        Args:
+            x: token embeddings, without positions, (N, L, D).
+            tokens: the tokens they stand for, (N, L), which tell where each text ends.
+
+        Returns:
+            Text embeddings, not normalised, (N, E).
+        """
+        x = self.transformer(x + self.positional_embedding[: tokens.shape[1]])
         return pool_end_of_text(self.ln_final(x), tokens) @ self.text_projection
 
     def text_parameters(self) -> list[nn.Parameter]:

@@ -20,7 +20,12 @@ def trim_tokens(tokens: Tensor) -> Tensor:
     Returns:
         The first columns, up to the last end-of-text token, (N, L).
     """
-    return tokens[:, : int(tokens.argmax(dim=-1).max()) + 1] if len(tokens) else tokens
+    return tokens[:, : longest_text(tokens)] if len(tokens) else tokens
+
+
+def longest_text(tokens: Tensor) -> int:
+    """Columns up to the last end-of-text token of at least one text, (..., 77) -> length in tokens."""
+    return int(tokens.argmax(dim=-1).max()) + 1
 
 
 def causal_transformer(width: int, layers: int) -> Transformer:

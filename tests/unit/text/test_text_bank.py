@@ -3,7 +3,15 @@ import re
 import pytest
 import torch
 
-from slowfast.text.text_bank import TextBank, encode_texts, load_feature_file, template_bank
+from slowfast.text.text_bank import (
+    TextBank,
+    context_bank,
+    encode_tokens,
+    load_feature_file,
+    mean_features,
+    rephrased_bank,
+    template_bank,
+)
 from slowfast.text.tokenizer import Tokenizer
 
 KEY = "DATA.TEXT_AUG_FEATURE_FILE"
@@ -19,9 +27,10 @@ def encode(tokens):
 def test_templates_are_averaged_as_unit_vectors():
     names, templates = ["surfing", "pouring tea"], ["a {}.", "the {} of a person."]
     tokenizer = Tokenizer()
-    bank = template_bank(names, encode=encode, tokenizer=tokenizer, templates=templates)
+    bank = template_bank(names, tokenizer=tokenizer, templates=templates)
     assert len(bank) == 2
-    for row, name in zip(bank.features, names, strict=True):
+    assert bank.tokens.shape == (2, 2, 77)
+    for row, name in zip(mean_features(bank.tokens, encode=encode), names, strict=True):
         total = torch.zeros(8)
         for template in templates:
             feature = encode(tokenizer([template.format(name)]))[0]
@@ -37,7 +46,7 @@ def test_texts_are_encoded_in_chunks_without_gradient():
         sizes.append(len(tokens))
         return encode(tokens).half() * weight.half()
 
-    features = encode_texts(["cat"] * 1100, encode=counting, tokenizer=Tokenizer())
+    features = encode_tokens(Tokenizer()(["cat"] * 1100), encode=counting)
     assert sizes == [512, 512, 76]
     assert features.dtype == torch.float32
     assert not features.requires_grad
@@ -48,7 +57,35 @@ def test_texts_are_encoded_in_chunks_without_gradient():
 def test_bank_of_another_shape(shape):
     message = f"text features have shape {shape}; expected (K, E) or (K, P, E)"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        TextBank(torch.zeros(shape))
+        TextBank(features=torch.zeros(shape))
+
+
+def test_bank_of_tokens_without_prompts():
+    message = "text tokens have shape (2, 77); expected (K, P, 77)"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        TextBank(tokens=torch.zeros(2, 77, dtype=torch.long))
+
+
+@pytest.mark.parametrize("content", [{}, {"features": torch.ones(1, 2), "tokens": torch.ones(1, 1, 77)}])
+def test_bank_of_nothing_or_of_both(content):
+    with pytest.raises(ValueError, match=r"^a text bank holds either features or tokens$"):
+        TextBank(**content)
+
+
+def test_rephrased_names_fill_the_templates_with_name_and_sentence():
+    tokenizer, templates = Tokenizer(), ["a photo of {}.", "a {}."]
+    name = "Surfing: riding a wave on a board"
+    bank = rephrased_bank([name, "tea"], tokenizer=tokenizer, templates=templates)
+    expected = [f"a photo of Surfing {name}.", f"a Surfing {name}.", name, "a photo of tea.", "a tea.", "tea"]
+    assert torch.equal(bank.tokens.flatten(0, 1), tokenizer(expected))
+
+
+def test_learned_context_stands_between_start_and_name():
+    tokenizer = Tokenizer()
+    tokens = context_bank(["surfing", "pouring tea"], num_context=3, tokenizer=tokenizer).tokens
+    assert tokens.shape == (2, 1, 77)
+    assert torch.equal(tokens[:, 0], tokenizer(["X X X surfing.", "X X X pouring tea."]))
+    assert len(set(tokens[:, 0, 1:4].flatten().tolist())) == 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])

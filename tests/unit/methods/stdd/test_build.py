@@ -9,7 +9,7 @@ from slowfast.methods.stdd.build import clip_weights
 from slowfast.methods.stdd.config import StddConfig
 from slowfast.models.clip.arch import PUBLISHED, ClipSizes
 from slowfast.models.temporal.st_cross import SpaceTimeCrossBlock
-from slowfast.text.text_bank import template_bank
+from slowfast.text.text_bank import mean_features, template_bank
 from slowfast.text.tokenizer import Tokenizer
 
 
@@ -32,8 +32,9 @@ def test_keys_reach_the_block(tiny_cfg, tiny_labels):
 
 def test_default_text_is_made_from_templates(tiny_cfg, tiny_labels, build_tiny):
     method = build_method(tiny_cfg(), tiny_labels)
-    expected = template_bank(tiny_labels.names, encode=build_tiny().encode_text, tokenizer=Tokenizer())
-    assert torch.allclose(method.text_features, expected.features, atol=1e-6)
+    tokens = template_bank(tiny_labels.names, tokenizer=Tokenizer()).tokens
+    expected = mean_features(tokens, encode=build_tiny().encode_text)
+    assert torch.allclose(method.text(method.model).features, expected, atol=1e-6)
 
 
 def test_prompt_file(tiny_cfg, tiny_labels, tmp_path, make_batch):
@@ -41,7 +42,7 @@ def test_prompt_file(tiny_cfg, tiny_labels, tmp_path, make_batch):
     torch.save(features, tmp_path / "features.pt")
     cfg = tiny_cfg(**{"DATA.TEXT_AUG": True, "DATA.TEXT_AUG_FEATURE_FILE": str(tmp_path / "features.pt")})
     method = build_method(cfg, tiny_labels)
-    assert torch.allclose(method.text_features, features / features.norm(dim=-1, keepdim=True))
+    assert torch.allclose(method.text(method.model).features, features / features.norm(dim=-1, keepdim=True))
     assert method.eval()(make_batch()).logits.shape == (2, 3)
 
 

@@ -1,8 +1,20 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from slowfast.methods.stdd.distillation import FrameDistillation, residual_projector, student_embedding
-from slowfast.models.similarity import unit_norm
+from slowfast.methods.stdd import DISTILLATIONS
+from slowfast.methods.stdd.distillation import (
+    FrameDistillation,
+    FrameTextDistillation,
+    LogitDistillation,
+    Student,
+    residual_projector,
+    student_embedding,
+)
+from slowfast.methods.stdd.text_head import ClassText
+from slowfast.models.similarity import class_logits, unit_norm
+from slowfast.utils.registry import resolve
 
 
 def test_projector_starts_at_zero():
@@ -25,25 +37,73 @@ def test_student_embedding_against_the_formula():
 
 
 @pytest.mark.parametrize(
-    ("mode", "ratio", "active"), [("intended", 2.0, True), ("intended", 0.0, False), ("published", 2.0, False)]
+    ("mode", "ratio", "active"),
+    [
+        ("intended", 2.0, True),
+        ("intended", 0.0, False),
+        ("published", 2.0, False),
+        ("froster", 2.0, True),
+        ("kl", 2.0, True),
+    ],
 )
 def test_when_the_term_counts(mode, ratio, active):
-    assert FrameDistillation(mode=mode, ratio=ratio).active is active
+    assert resolve(DISTILLATIONS, mode, key="mode")(ratio=ratio).active is active
 
 
-def test_term_against_a_loop(build_tiny, tiny_frames):
+@pytest.fixture
+def student(tiny_frames):
+    text = ClassText(unit_norm(torch.randn(3, 32)), unit_norm(torch.randn(3, 32)))
+    video, scale = unit_norm(torch.randn(2, 4, 32)), torch.tensor(5.0)
+    logits = class_logits(video, text.features, scale)
+    return Student(frames=tiny_frames, video=video, text=text, logits=logits, scale=scale)
+
+
+def cosine(a, b):
+    return float(a @ b / (a.norm() * b.norm()))
+
+
+def test_frame_term_against_a_loop(build_tiny, student):
     teacher, projector = build_tiny(), residual_projector(32)
     torch.nn.init.normal_(projector[2].weight)
-    video = unit_norm(torch.randn(2, 4, 32))
+    found = FrameDistillation(ratio=2.0).losses(student, teacher=teacher, projector_v=projector, projector_t=None)
     with torch.no_grad():
-        target = teacher.encode_video(tiny_frames)
-        student = student_embedding(video, projector)
-    found = FrameDistillation(mode="intended", ratio=2.0).losses(
-        video, tiny_frames, projector=projector, teacher=teacher
+        target, projected = teacher.encode_video(student.frames), student_embedding(student.video, projector)
+    mean = sum(cosine(projected[b, t], target[b, t]) for b in range(2) for t in range(4)) / 8
+    assert list(found) == ["distillation"]
+    assert found["distillation"].item() == pytest.approx(2 * (1 - mean), abs=1e-5)
+
+
+def test_text_term_against_a_loop(build_tiny, student):
+    projector_v, projector_t = residual_projector(32), residual_projector(32)
+    torch.nn.init.normal_(projector_t[2].weight)
+    found = FrameTextDistillation(ratio=2.0).losses(
+        student, teacher=build_tiny(), projector_v=projector_v, projector_t=projector_t
     )
+    with torch.no_grad():
+        projected = student_embedding(student.text.features, projector_t)
+    mean = sum(cosine(projected[k], student.text.raw[k]) for k in range(3)) / 3
+    assert set(found) == {"distillation", "text_distillation"}
+    assert found["text_distillation"].item() == pytest.approx(2 * (1 - mean), abs=1e-5)
+
+
+def test_logit_term_against_a_loop(build_tiny, student):
+    teacher = build_tiny()
+    found = LogitDistillation(ratio=3.0).losses(
+        student, teacher=teacher, projector_v=residual_projector(32), projector_t=None
+    )
+    with torch.no_grad():
+        raw = 5.0 * (unit_norm(teacher.encode_video(student.frames)) @ student.text.features.T).mean(dim=1)
     total = 0.0
     for b in range(2):
-        for t in range(4):
-            s, g = student[b, t], target[b, t]
-            total += float(s @ g / (s.norm() * g.norm()))
-    assert found["distillation"].item() == pytest.approx(2 * (1 - total / 8), abs=1e-5)
+        p, q = raw[b].double().softmax(dim=0), student.logits[b].double().softmax(dim=0)
+        total += sum(float(p[k] * (p[k] / q[k]).log()) for k in range(3))
+    assert found["distillation"].item() == pytest.approx(3 * total / 6, abs=1e-5)
+
+
+def test_logit_term_vanishes_where_both_agree(build_tiny, student):
+    teacher = build_tiny()
+    with torch.no_grad():
+        video = unit_norm(teacher.encode_video(student.frames))
+    same = replace(student, video=video, logits=class_logits(video, student.text.features, student.scale))
+    found = LogitDistillation(ratio=3.0).losses(same, teacher=teacher, projector_v=None, projector_t=None)
+    assert found["distillation"].item() == pytest.approx(0, abs=1e-7)

@@ -4,28 +4,31 @@ import pytest
 import torch
 
 from slowfast.datasets.label_set import LabelSet
-from slowfast.methods.stdd.distillation import FrameDistillation
+from slowfast.methods.stdd import DISTILLATIONS
 from slowfast.methods.stdd.method import STDD
+from slowfast.methods.stdd.text_head import FixedText
 from slowfast.models.losses import soft_cross_entropy
 from slowfast.models.similarity import class_logits, unit_norm
 from slowfast.text.text_bank import TextBank
+from slowfast.utils.registry import resolve
 
 
 @pytest.fixture
 def make_method(build_tiny, tiny_labels):
     def make(kind="stcross_attend", *, mode=None, ratio=2.0, prompts=None):
-        distillation = FrameDistillation(mode=mode, ratio=ratio) if mode else None
+        distillation = resolve(DISTILLATIONS, mode, key="mode")(ratio=ratio) if mode else None
         method = STDD(
             build_tiny(kind),
+            text=FixedText(32),
             loss=soft_cross_entropy,
-            teacher=build_tiny() if mode else None,
+            raw_model=build_tiny() if distillation is not None and distillation.active else None,
             distillation=distillation,
             pixel_mean=[0.5] * 3,
             pixel_std=[0.25] * 3,
         )
         shape = (len(tiny_labels), 32) if prompts is None else (len(tiny_labels), prompts, 32)
         features = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-        method.set_label_set(tiny_labels, TextBank(unit_norm(features)))
+        method.set_label_set(tiny_labels, TextBank(features=unit_norm(features)))
         return method
 
     return make
@@ -35,7 +38,7 @@ def make_method(build_tiny, tiny_labels):
 def test_scores_are_class_logits_of_the_frames(make_method, make_batch, prompts):
     method, batch = make_method(prompts=prompts).eval(), make_batch()
     video = unit_norm(method.model.encode_video((batch.frames / 255 - 0.5) / 0.25))
-    expected = class_logits(video, method.text_features, method.model.logit_scale.exp())
+    expected = class_logits(video, method.text(method.model).features, method.model.logit_scale.exp())
     assert torch.allclose(method(batch).logits, expected, atol=1e-5)
 
 
@@ -46,15 +49,15 @@ def test_training_and_evaluation_score_alike_without_temporal_module(make_method
 
 def test_label_set_can_be_exchanged(make_method, make_batch):
     method = make_method().eval()
-    method.set_label_set(LabelSet.from_names(["a", "b"]), TextBank(unit_norm(torch.randn(2, 5, 32))))
+    method.set_label_set(LabelSet.from_names(["a", "b"]), TextBank(features=unit_norm(torch.randn(2, 5, 32))))
     assert method(make_batch()).logits.shape == (2, 2)
-    assert "text_features" not in method.state_dict()
+    assert not any("text" in name or "features" in name for name in method.checkpoint_state() if "model." not in name)
 
 
 def test_bank_of_another_label_set(make_method, tiny_labels):
     message = "text features have 2 rows, but the label set has 3 classes"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        make_method().set_label_set(tiny_labels, TextBank(torch.ones(2, 32)))
+        make_method().set_label_set(tiny_labels, TextBank(features=torch.ones(2, 32)))
 
 
 def test_text_tower_is_frozen_and_the_temperature_is_not(make_method):
