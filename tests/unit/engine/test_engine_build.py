@@ -82,3 +82,57 @@ def test_patching_without_a_file_to_patch_is_said(tmp_path, caplog):
         assert load_test_weights(cfg, nn.Identity()) is None
     (warning,) = [record.getMessage() for record in caplog.records]
     assert warning.startswith("TEST.PATCHING_MODEL has no effect without TEST.CUSTOM_LOAD")
+
+
+FACTORS = {
+    "FINETUNE_FACTOR": ("message_", 2.0),
+    "ADAPT_FINETUNE_FACTOR": ("stadapt_", 3.0),
+    "MLP_FINETUNE_FACTOR": ("mlp", 4.0),
+    "EXPERT_FINETUNE_FACTOR": ("experts_", 5.0),
+    "ROUTING_FINETUNE_FACTOR": ("routing", 6.0),
+    "DEFAULT_FINETUNE_FACTOR": ("", 0.5),
+}
+"""MODEL key -> how the modules are called whose learning rate it scales, and a factor."""
+
+
+def key_of(name):
+    """The MODEL key that decides about a parameter, found by the names of its modules."""
+    modules = name.split(".")[:-1]
+    return next(
+        key for key, (start, _) in FACTORS.items() if not start or any(part.startswith(start) for part in modules)
+    )
+
+
+@pytest.fixture(params=["cross_frame_attend", "stadapt_zeroinit"])
+def adapted(request, build_tiny):
+    """A CLIP whose blocks have an adapter and experts, as the part `model` of a method."""
+    clip = build_tiny(request.param)
+    for block in clip.visual.transformer.resblocks:
+        block.add_experts(2)
+    return nn.ModuleDict({"model": clip})
+
+
+def test_every_keyword_has_its_factor(adapted):
+    cfg = published()
+    for key, (_, factor) in FACTORS.items():
+        setattr(cfg.MODEL, key, factor)
+    optimizer = build_optimizer(cfg, adapted.named_parameters())
+    found = {name: (group["lr_factor"], group["lr"]) for group in optimizer.param_groups for name in group["names"]}
+    rates = {key: (factor, cfg.SOLVER.BASE_LR * factor) for key, (_, factor) in FACTORS.items()}
+    assert found == {name: rates[key_of(name)] for name, _ in adapted.named_parameters()}
+    adapter = {key_of(name) for name in found} & {"FINETUNE_FACTOR", "ADAPT_FINETUNE_FACTOR"}
+    assert len(adapter) == 1
+    assert {key_of(name) for name in found} - adapter == FACTORS.keys() - {"FINETUNE_FACTOR", "ADAPT_FINETUNE_FACTOR"}
+    modules = {part for name in found for part in name.split(".")}
+    assert {"experts_head", "experts_tail", "routing1", "routing2"} < modules
+
+
+@pytest.mark.parametrize("frozen", FACTORS)
+def test_factor_zero_freezes_its_modules_only(adapted, frozen):
+    cfg = published()
+    cfg.MODEL.MLP_FINETUNE_FACTOR = 4.0  # the routing's factor alone asks for no groups, as published
+    setattr(cfg.MODEL, frozen, 0.0)
+    optimizer = build_optimizer(cfg, adapted.named_parameters())
+    kept = {name for group in optimizer.param_groups for name in group["names"]}
+    assert kept == {name for name, _ in adapted.named_parameters() if key_of(name) != frozen}
+    assert kept == {name for name, parameter in adapted.named_parameters() if parameter.requires_grad}
