@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slowfast.models.clip.weights import NOT_PARAMETERS
+from slowfast.models.clip.files import ACTIVATION_ENTRY, WeightFile, read_weight_file
+from slowfast.models.clip.layers import Activation
+from slowfast.models.clip.layouts import CLIP_PREFIX, TEACHER_PREFIX, clip_names, find_layout, without_wrappers
 from slowfast.utils.distributed import is_master
-from slowfast.utils.io import atomic_save, load_tensors
+from slowfast.utils.io import atomic_save
 
-TEACHER_PREFIX = "raw_model."
-CLIP_PREFIX = "model."
 FORMAT = "slowfast-stdd/1"
 
-_RESERVED = ("epoch", "model_state", "optimizer_state", "scaler_state", "cfg", "format")
-_CLIP_MARKS = ("text_projection", "visual.conv1.weight", "token_embedding.weight")
+_STATE = "model_state"
+_RESERVED = ("epoch", _STATE, "optimizer_state", "scaler_state", "cfg", "format", ACTIVATION_ENTRY)
 # Flags that belong to the machine the optimiser runs on, not to the run.
 _MACHINE_FLAGS = ("fused", "foreach", "capturable", "differentiable")
 
@@ -36,6 +36,7 @@ class Checkpoint:
         optimizer_state: state dict of the optimiser, or None.
         scaler_state: state dict of the gradient scaler, or None.
         cfg: configuration of the run as YAML text.
+        activation: activation of its CLIP, None where the file does not say.
         extra: every other entry of the file.
     """
 
@@ -45,6 +46,7 @@ class Checkpoint:
     optimizer_state: dict[str, Any] | None = None
     scaler_state: dict[str, Any] | None = None
     cfg: str = ""
+    activation: Activation | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -174,29 +176,19 @@ def prune_checkpoints(output_dir: str | Path, *, keep: int, task: str = "") -> l
 
 
 def read_checkpoint(path: str | Path, *, clear_name_patterns: Sequence[str] = ()) -> Checkpoint:
-    """Read a checkpoint, a file of averaged weights, or a bare CLIP state dict (whose names get "model.").
+    """Read a checkpoint, a file of averaged weights, or a CLIP of any known layout, whose names become ours.
 
     Args:
-        path: the file.
+        path: the file, safetensors included.
         clear_name_patterns: the first occurrence of each is removed from every name.
 
     Raises:
         ValueError: if the file is missing, damaged or something else.
     """
     source = Path(path)
-    content = load_tensors(source, what="checkpoint")
-    if not isinstance(content, Mapping):
-        raise ValueError(
-            f"{source}: not a checkpoint: holds {type(content).__name__}, expected a dict with 'model_state'"
-        )
-    state = content.get("model_state")
-    if state is None and _looks_like_clip(content):
-        return Checkpoint(path=source, model_state=_clean_names(content, clear_name_patterns, source=source))
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        names = ", ".join(sorted(map(str, content))[:3])
-        raise ValueError(
-            f"{source}: not a checkpoint: no dict of tensors under 'model_state' (found {names or 'nothing'})"
-        )
+    file = read_weight_file(source, what="checkpoint")
+    state = _model_state(file, clear_name_patterns, source=source)
+    content = file.entries if file.entry == _STATE else {}
     epoch, optimizer_state = content.get("epoch"), content.get("optimizer_state")
     if not isinstance(epoch, int | None):
         raise ValueError(f"{source}: not a checkpoint: epoch is {epoch!r}, expected an integer")
@@ -204,13 +196,33 @@ def read_checkpoint(path: str | Path, *, clear_name_patterns: Sequence[str] = ()
         raise ValueError(f"{source}: not a checkpoint: optimizer_state is not the state dict of an optimiser")
     return Checkpoint(
         path=source,
-        model_state=_clean_names(state, clear_name_patterns, source=source),
+        model_state=state,
         epoch=epoch,
         optimizer_state=optimizer_state,
         scaler_state=content.get("scaler_state"),
         cfg=str(content.get("cfg", "")),
+        activation=file.activation(),
         extra={key: value for key, value in content.items() if key not in _RESERVED},
     )
+
+
+def _model_state(file: WeightFile, patterns: Sequence[str], *, source: Path) -> dict[str, Tensor]:
+    """Take a state dict under our names from a file."""
+    if not isinstance(file.state, Mapping):
+        raise ValueError(
+            f"{source}: not a checkpoint: holds {type(file.state).__name__}, expected a dict with 'model_state'"
+        )
+    state = _clean_names(file.tensors(), patterns, source=source) if file.is_state_dict else None
+    layout = find_layout(state, source=str(source)) if state is not None else None
+    if state is None or (layout is None and file.entry != _STATE):
+        names = ", ".join(sorted(map(str, [*file.entries, *([file.entry] if file.entry else file.state)]))[:3])
+        raise ValueError(
+            f"{source}: not a checkpoint: no dict of tensors under 'model_state' (found {names or 'nothing'})"
+        )
+    if layout in (None, "ours"):
+        return state
+    renamed = clip_names(state, source=str(source))
+    return {**{CLIP_PREFIX + name: value for name, value in renamed.clip.items()}, **renamed.beside}
 
 
 def load_model_state(
@@ -352,25 +364,15 @@ def _is_optimizer_state(state: object) -> bool:
     return isinstance(groups, list) and all(isinstance(group, Mapping) and "params" in group for group in groups)
 
 
-def _looks_like_clip(content: Mapping[str, Any]) -> bool:
-    """Whether a dict is a state dict that has CLIP's names, with or without our prefixes."""
-    names = {str(name).removeprefix("module.").removeprefix(CLIP_PREFIX) for name in content}
-    tensors = all(isinstance(value, Tensor) for key, value in content.items() if key not in NOT_PARAMETERS)
-    return tensors and any(mark in names for mark in _CLIP_MARKS)
-
-
 def _clean_names(state: Mapping[str, Tensor], patterns: Sequence[str], *, source: Path) -> dict[str, Tensor]:
     cleaned: dict[str, Tensor] = {}
     for name, value in state.items():
-        short = name.removeprefix("module.")
+        short = without_wrappers(name)
         for pattern in patterns:
             short = short.replace(pattern, "", 1)
         if short in cleaned:
             raise ValueError(f"{source}: CHECKPOINT_CLEAR_NAME_PATTERN makes two entries of the name {short!r}")
         cleaned[short] = value
-    if any(mark in cleaned for mark in _CLIP_MARKS):
-        # A bare CLIP: our methods hold theirs as `model`.
-        return {CLIP_PREFIX + name: value for name, value in cleaned.items() if name not in NOT_PARAMETERS}
     return cleaned
 
 

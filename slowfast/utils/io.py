@@ -98,12 +98,14 @@ def sha256_tensors(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def load_tensors(path: str | Path, *, what: str) -> Any:  # noqa: ANN401 (the file decides)
+def load_tensors(path: str | Path, *, what: str, advice: str = "", memory_map: bool = False) -> Any:  # noqa: ANN401 (the file decides)
     """Load a file of tensors on the CPU without ever executing what it holds.
 
     Args:
         path: a file written by `torch.save`.
         what: what the file should be, for the error ("checkpoint", "text features").
+        advice: what to do about a file that holds other objects, for the error.
+        memory_map: leave the tensors in the file until they are used; for zip archives only.
 
     Returns: the stored object.
 
@@ -119,10 +121,11 @@ def load_tensors(path: str | Path, *, what: str) -> Any:  # noqa: ANN401 (the fi
         with warnings.catch_warnings():
             # A foreign pickle is refused below, in one line; torch's remark on its protocol would come before it.
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
-            return torch.load(source, map_location="cpu", weights_only=True)
+            return torch.load(source, map_location="cpu", weights_only=True, mmap=memory_map or None)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{source}: {what} is damaged or holds objects that are unsafe to load ({_brief(error)})"
+            f"{'; ' if advice else ''}{advice}"
         ) from error
     except (
         RuntimeError,

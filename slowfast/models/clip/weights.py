@@ -1,8 +1,4 @@
-"""CLIP weight files: find, download, read, make.
-
-Four kinds of file are read: OpenAI's TorchScript archives, plain state dicts, safetensors, and checkpoints of the
-PySlowFast family (``{"model_state": {"model.<name>": ...}}``).
-"""
+"""CLIP weights: find, download, read, make."""
 
 from __future__ import annotations
 
@@ -12,18 +8,18 @@ import math
 import os
 import socket
 import urllib.request
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from slowfast.models.clip.activation import ACTIVATION_ENTRY, Activation, checked_activation, config_activation
 from slowfast.models.clip.arch import PUBLISHED, ClipSizes, PublishedClip, published_clip
+from slowfast.models.clip.files import read_weight_file
+from slowfast.models.clip.layers import Activation
+from slowfast.models.clip.layouts import clip_names
 from slowfast.models.clip.model import CLIP
-from slowfast.models.clip.torchscript import read_torchscript_tensors
-from slowfast.utils.io import load_tensors, sha256_file
+from slowfast.utils.io import sha256_file
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -31,13 +27,14 @@ logger = get_logger(__name__)
 DEFAULT_CACHE = Path("~/.cache/clip")
 """Where OpenAI's own package keeps its downloads, so that existing files are found."""
 
-NOT_PARAMETERS = ("input_resolution", "context_length", "vocab_size")
-"""Entries of OpenAI's archives that are sizes, not weights."""
 _CHUNK_BYTES = 1 << 20
 
 
 def load_clip_state_dict(source: str | Path, *, cache_dir: str | Path | None = None) -> dict[str, Tensor]:
     """Read a CLIP state dict.
+
+    OpenAI's TorchScript archives, state dicts and safetensors in every layout of `layouts.LAYOUTS` are read, and
+    checkpoints, of which the tuned CLIP is taken.
 
     Args:
         source: a file, a MODEL.ARCH name ("vitb16") or OpenAI's name ("ViT-B/16"); a name is downloaded once.
@@ -53,29 +50,14 @@ def load_clip_state_dict(source: str | Path, *, cache_dir: str | Path | None = N
     path = Path(source).expanduser()
     if not path.is_file():
         if published is None:
-            names = ", ".join([*PUBLISHED, *(entry.name for entry in PUBLISHED.values())])
-            raise ValueError(f"CLIP weights {str(source)!r}: no such file; allowed: a file or one of {names}")
+            raise _not_found(source)
         path = download(published, cache_dir=cache_dir)
-    return clip_entries(_read_tensors(path), source=str(path))
-
-
-def clip_entries(state: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:
-    """Select CLIP's own tensors under OpenAI's names from a state dict of any kind the family writes.
-
-    Args:
-        state: names with or without the prefixes ``module.`` and ``model.``; other entries (teacher, projector,
-            adapters outside the towers) are left behind.
-        source: what to call the state dict in an error.
-
-    Raises:
-        ValueError: if there is no CLIP inside.
-    """
-    tensors = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    if any(name.startswith("model.") for name in tensors):
-        tensors = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-    tensors = {name: tensor for name, tensor in tensors.items() if name not in NOT_PARAMETERS}
-    ClipSizes.from_state_dict(tensors, source=source)
-    return tensors
+    file = read_weight_file(path)
+    if file.container == "TorchScript archive":
+        return _parameters_of_archive(file.tensors(), source=str(path))
+    state = clip_entries(file.tensors(), source=str(path))
+    file.activation()  # refuses what a configuration beside the file says of a model that ours is not
+    return state
 
 
 def clip_activation(source: str | Path, *, cache_dir: str | Path | None = None) -> Activation | None:
@@ -89,78 +71,46 @@ def clip_activation(source: str | Path, *, cache_dir: str | Path | None = None) 
         "quick_gelu" or "gelu", None where neither the file nor a configuration beside it says.
 
     Raises:
-        ValueError: if the file is absent, unreadable or contradicts itself.
+        ValueError: if the file is absent, unreadable or contradicts a configuration beside it.
     """
     del cache_dir  # the published models all have QuickGELU
     path = Path(source).expanduser()
-    if not path.is_file():
-        if published_clip(str(source)) is None:
-            raise ValueError(f"CLIP weights {str(source)!r}: no such file")
-        return "quick_gelu"
-    if path.suffix == ".safetensors":
-        recorded = _safetensors_metadata(path).get(ACTIVATION_ENTRY)
-    elif _is_torchscript(path):
-        return "quick_gelu"
-    else:
-        content = load_tensors(path, what="CLIP weights")
-        recorded = content.get(ACTIVATION_ENTRY) if isinstance(content, Mapping) else None
-        if recorded is None and isinstance(content, Mapping) and all(name in content for name in NOT_PARAMETERS):
-            return "quick_gelu"  # the state dict of OpenAI's archive
-    if recorded is not None:
-        return checked_activation(recorded, source=str(path))
-    return config_activation(path)
+    if path.is_file():
+        return read_weight_file(path, memory_map=True).activation()
+    if published_clip(str(source)) is None:
+        raise _not_found(source)
+    return "quick_gelu"
 
 
-def _safetensors_metadata(path: Path) -> Mapping[str, str]:
-    from safetensors import SafetensorError, safe_open  # heavy and needed for this kind of file only
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
+def _not_found(source: str | Path) -> ValueError:
+    names = ", ".join([*PUBLISHED, *(entry.name for entry in PUBLISHED.values())])
+    return ValueError(f"CLIP weights {str(source)!r}: no such file; allowed: a file or one of {names}")
 
 
-def _read_tensors(path: Path) -> Mapping[str, Tensor]:
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    if _is_torchscript(path):
-        return _parameters_of_archive(read_torchscript_tensors(path), source=str(path))
-    content = load_tensors(path, what="CLIP weights")
-    for key in ("model_state", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(f"{path}: holds {type(content).__name__}, not a state dict of tensors")
-    return content
+def clip_entries(state: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:
+    """Select CLIP's own tensors under OpenAI's names from a state dict of any known layout.
+
+    Args:
+        state: names as in the file; parts of a checkpoint outside CLIP (teacher, projector) are left behind.
+        source: what to call the state dict in an error.
+
+    Returns:
+        CLIP's tensors, and those of a temporal module in its towers.
+
+    Raises:
+        ValueError: if there is no CLIP inside.
+    """
+    tensors = clip_names(state, source=source).clip
+    ClipSizes.from_state_dict(tensors, source=source)
+    return tensors
 
 
 def _parameters_of_archive(tensors: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:
     """Drop what an archive holds besides parameters, such as attention masks; its pickle does not tell them apart."""
+    state = clip_entries(tensors, source=source)
     with torch.device("meta"):
-        names = CLIP(ClipSizes.from_state_dict(tensors, source=source)).state_dict().keys()
-    return {name: tensor for name, tensor in tensors.items() if name in names}
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError  # heavy and needed for this kind of file only
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except zipfile.BadZipFile:
-        return False  # damaged; whoever reads it next says so
+        names = CLIP(ClipSizes.from_state_dict(state, source=source)).state_dict().keys()
+    return {name: tensor for name, tensor in state.items() if name in names}
 
 
 def cached_archive(published: PublishedClip, *, cache_dir: str | Path | None = None) -> Path:

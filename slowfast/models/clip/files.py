@@ -1,0 +1,162 @@
+"""Containers of weights: TorchScript archives, safetensors, and what torch.save writes."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from slowfast.models.clip.config_files import checked_activation, hugging_face_config, open_clip_config
+from slowfast.models.clip.layers import Activation
+from slowfast.models.clip.layouts import SIZE_ENTRIES, find_layout, without_wrappers
+from slowfast.models.clip.pickles import read_untrusted
+from slowfast.models.clip.torchscript import is_torchscript, read_torchscript_tensors, torchscript_activation
+from slowfast.utils.io import load_tensors
+
+ACTIVATION_ENTRY = "clip_activation"
+"""Where our files name the activation: beside ``model_state``, or in the metadata of a safetensors file."""
+
+STATE_ENTRIES = ("model_state", "state_dict", "model")
+"""Entries that may hold a file's state dict: PySlowFast's, open_clip's, ViFi-CLIP's."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WeightFile:
+    """What a file of weights holds.
+
+    Attributes:
+        path: the file.
+        container: what kind of file it is, for a report.
+        state: tensors by name, as in the file; not a mapping of tensors where the file is something else.
+        entry: name of the file's entry that is the state dict, "" where the file is nothing else.
+        entries: what lies beside the state dict, by name.
+        recorded: the activation that the file itself names, or that its kind implies.
+    """
+
+    path: Path
+    container: str
+    state: Any
+    entry: str = ""
+    entries: Mapping[str, Any] = field(default_factory=dict)
+    recorded: Activation | None = None
+
+    @property
+    def is_state_dict(self) -> bool:
+        """Whether `state` is tensors by name; sizes, which OpenAI's archives have among the weights, may be numbers."""
+        return isinstance(self.state, Mapping) and all(
+            isinstance(value, Tensor) or name in SIZE_ENTRIES for name, value in self.state.items()
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state dict without the sizes of OpenAI's archives.
+
+        Raises:
+            ValueError: if the file holds something else.
+        """
+        if not self.is_state_dict:
+            raise ValueError(f"{self.path}: holds {type(self.state).__name__}, not a state dict of tensors")
+        return {
+            str(name): value for name, value in self.state.items() if without_wrappers(str(name)) not in SIZE_ENTRIES
+        }
+
+    def activation(self) -> Activation | None:
+        """Which activation the weights were trained with; None where neither the file nor a configuration says.
+
+        Raises:
+            ValueError: if they disagree, or the configuration describes a model that our CLIP is not.
+        """
+        if not isinstance(self.state, Mapping):
+            return self.recorded
+        names = [without_wrappers(str(name)) for name in self.state]
+        layout = find_layout(names, source=str(self.path))
+        config = None
+        if layout == "hf":
+            config = hugging_face_config(self.path)
+        elif layout in ("openai", "open_clip"):
+            config = open_clip_config(self.path)
+        elif layout is not None and self.recorded is None:
+            return "quick_gelu"  # all of these start from OpenAI's archives; where ours do not, they say so
+        if config is None:
+            return self.recorded
+        if self.recorded not in (None, config.activation):
+            raise ValueError(
+                f"{self.path}: records the activation {self.recorded}, but {config.path} says {config.activation}"
+            )
+        return config.activation
+
+
+def read_weight_file(
+    path: str | Path, *, what: str = "CLIP weights", allow_pickle: bool = False, memory_map: bool = False
+) -> WeightFile:
+    """Read a file of weights on the CPU, without executing anything it holds.
+
+    Args:
+        path: the file.
+        what: what the file should be, for an error.
+        allow_pickle: whether a file with foreign objects is read too, for its tensors alone, in another process.
+        memory_map: leave the tensors in the file until they are used, where its kind allows that.
+
+    Raises:
+        ValueError: if the file is absent, damaged, or has foreign objects without being allowed to.
+    """
+    path = Path(path).expanduser()
+    if path.suffix == ".safetensors" and path.is_file():
+        tensors, metadata = _read_safetensors(path)
+        recorded = _recorded(metadata, source=path)
+        return WeightFile(path=path, container="safetensors", state=tensors, recorded=recorded)
+    if is_torchscript(path):
+        tensors, recorded = read_torchscript_tensors(path), torchscript_activation(path)
+        return WeightFile(path=path, container="TorchScript archive", state=tensors, recorded=recorded)
+    container = "torch.save"
+    try:
+        content = load_tensors(
+            path, what=what, advice=pickle_advice(path), memory_map=memory_map and zipfile.is_zipfile(path)
+        )
+    except ValueError:
+        if not allow_pickle or not path.is_file():
+            raise
+        content, container = read_untrusted(path), "torch.save, read for its tensors alone"
+    entry = _state_entry(content)
+    return WeightFile(
+        path=path,
+        container=container,
+        state=content[entry] if entry else content,
+        entry=entry,
+        entries={name: value for name, value in content.items() if name != entry} if entry else {},
+        recorded=_recorded(content, source=path),
+    )
+
+
+def pickle_advice(path: Path) -> str:
+    """The command that takes the tensors out of a file which holds more than tensors."""
+    target = path.with_suffix(".safetensors").name
+    return f"to take its tensors out: python tools/convert_weights.py {path} {target} --allow-pickle"
+
+
+def _state_entry(content: object) -> str:
+    if not isinstance(content, Mapping):
+        return ""
+    return next((entry for entry in STATE_ENTRIES if isinstance(content.get(entry), Mapping)), "")
+
+
+def _recorded(content: object, *, source: Path) -> Activation | None:
+    if not isinstance(content, Mapping):
+        return None
+    if content.get(ACTIVATION_ENTRY) is not None:
+        return checked_activation(content[ACTIVATION_ENTRY], source=f"{source}: {ACTIVATION_ENTRY}")
+    # The state dict of one of OpenAI's archives carries the sizes, open_clip's do not.
+    return "quick_gelu" if all(name in content for name in SIZE_ENTRIES) else None
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
+    from safetensors import SafetensorError, safe_open  # heavy and needed for this kind of file only
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error

@@ -1,0 +1,305 @@
+"""Names of CLIP's parameters in the files of other projects, and what they are called here.
+
+Here they have OpenAI's names. Every renaming of a foreign file is in this module.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+CLIP_PREFIX = "model."
+"""What our checkpoints, and those of the PySlowFast family, put before CLIP's names."""
+TEACHER_PREFIX = "raw_model."
+"""Likewise for the frozen teacher, a second CLIP."""
+AUTO = "auto"
+
+SIZE_ENTRIES = ("input_resolution", "context_length", "vocab_size")
+"""Entries of OpenAI's archives that are sizes, not weights."""
+_WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
+
+
+@dataclass(kw_only=True, slots=True)
+class Renamed:
+    """A state dict sorted by what its entries are.
+
+    Attributes:
+        clip: entries of a CLIP under OpenAI's names, those of a temporal module in its towers included. A name that no
+            rule knows is here too, unchanged: whoever builds a model from it will not find a place for it.
+        beside: parts of a method outside CLIP, under the names of our checkpoints.
+        left: names of entries that are no weights, such as masks, position numbers and text of a label set.
+    """
+
+    clip: dict[str, Tensor] = field(default_factory=dict)
+    beside: dict[str, Tensor] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """How one family of projects names CLIP's parameters.
+
+    Attributes:
+        title: what to call it in a report.
+        marks: names, or beginnings of names that end with a dot, of which the layout has at least one.
+        rename: sorts a state dict without wrappers' prefixes.
+    """
+
+    title: str
+    marks: tuple[str, ...]
+    rename: Callable[[Mapping[str, Tensor]], Renamed]
+
+    def is_of(self, names: Iterable[str]) -> bool:
+        """Whether one of the names is the layout's."""
+        return any(name == mark or (mark[-1] == "." and name.startswith(mark)) for name in names for mark in self.marks)
+
+
+def unwrapped(state: Mapping[str, Tensor], *, source: str, strip_prefix: str = "") -> dict[str, Tensor]:
+    """Remove the prefixes of wrappers from all names that have them.
+
+    Args:
+        state: names as in the file.
+        source: what to call the state dict in an error.
+        strip_prefix: a further prefix to remove; entries without it are left out.
+
+    Raises:
+        ValueError: if two entries become one, or none has the prefix.
+    """
+    result: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        short = without_wrappers(name)
+        if strip_prefix and not short.startswith(strip_prefix):
+            continue
+        short = without_wrappers(short.removeprefix(strip_prefix))
+        if short in result:
+            raise ValueError(f"{source}: two entries are {short!r} but for a prefix")
+        result[short] = tensor
+    if strip_prefix and not result:
+        raise ValueError(f"{source}: no entry begins with {strip_prefix!r} (found {_examples(state)})")
+    return result
+
+
+def without_wrappers(name: str) -> str:
+    """Remove what DistributedDataParallel and torch.compile put before a name."""
+    while name.startswith(_WRAPPERS):
+        name = name.split(".", 1)[1]
+    return name
+
+
+def find_layout(names: Iterable[str], *, source: str) -> str | None:
+    """Recognise the layout of a state dict without wrappers' prefixes.
+
+    Returns:
+        A key of LAYOUTS, None where no name is CLIP's.
+
+    Raises:
+        ValueError: if the entries of two layouts are mixed.
+    """
+    names = list(names)
+    found = [key for key, layout in LAYOUTS.items() if layout.is_of(names)]
+    if "open_clip" in found and "openai" in found:
+        found.remove("openai")  # open_clip's image tower has OpenAI's names
+    if len(found) > 1:
+        raise ValueError(f"{source}: holds names of {len(found)} layouts, {' and '.join(found)}")
+    return found[0] if found else None
+
+
+def clip_names(state: Mapping[str, Tensor], *, source: str, layout: str = AUTO, strip_prefix: str = "") -> Renamed:
+    """Bring a state dict of any known layout to OpenAI's names.
+
+    Args:
+        state: names as in the file.
+        source: what to call the state dict in an error.
+        layout: a key of LAYOUTS, or AUTO.
+        strip_prefix: as in `unwrapped`.
+
+    Raises:
+        ValueError: if the layout is not recognised, or the model is one that is known not to be readable.
+    """
+    plain = unwrapped(state, source=source, strip_prefix=strip_prefix)
+    _refuse_relatives(plain, source=source)
+    found = find_layout(plain, source=source)
+    if layout != AUTO and found != layout and not {found, layout} <= {"openai", "open_clip"}:
+        raise ValueError(
+            f"{source}: no entry has a name of the layout {layout} "
+            f"({LAYOUTS[layout].title}: {', '.join(LAYOUTS[layout].marks)}); found {_examples(plain)}"
+        )
+    if found is None:
+        raise ValueError(f"{source}: not a CLIP state dict: {_hint(plain)}")
+    return LAYOUTS[found].rename(plain)
+
+
+def _refuse_relatives(names: Mapping[str, Tensor], *, source: str) -> None:
+    """Say what a file holds that looks like a CLIP and cannot be one here."""
+    for pattern, what in _RELATIVES:
+        if any(pattern.search(name) for name in names):
+            raise ValueError(f"{source}: {what}")
+
+
+def _hint(names: Mapping[str, Tensor]) -> str:
+    text = f"found {len(names)} entries such as {_examples(names)}" if names else "found no entries"
+    for mark in ("visual.conv1.weight", "vision_model.embeddings.class_embedding", "image_encoder.conv1.weight"):
+        for name in names:
+            if name.endswith(mark):
+                return f"{text}; tools/convert_weights.py with --strip-prefix {name.removesuffix(mark)} reads it"
+    return text
+
+
+def _examples(names: Iterable[str], count: int = 2) -> str:
+    names = list(names)
+    return (", ".join(names[:count]) or "nothing") + (", ..." if len(names) > count else "")
+
+
+# --- ours and PySlowFast's ---
+
+
+def _from_ours(state: Mapping[str, Tensor]) -> Renamed:
+    """``model.<OpenAI's name>``, beside projector, head and teacher."""
+    result = Renamed()
+    for name, tensor in state.items():
+        if name.startswith(CLIP_PREFIX):
+            result.clip[name.removeprefix(CLIP_PREFIX)] = tensor
+        else:
+            result.beside[name] = tensor
+    return result
+
+
+# --- OpenAI's and open_clip's ---
+
+
+def _from_openai(state: Mapping[str, Tensor]) -> Renamed:
+    """OpenAI's own names; open_clip has them too, in newer models with ``text.`` before those of the text tower."""
+    result = Renamed()
+    for name, tensor in state.items():
+        short = name.removeprefix("text.")
+        if short in SIZE_ENTRIES or short.endswith("attn_mask"):
+            result.left.append(name)
+        else:
+            result.clip[short] = tensor
+    return result
+
+
+# --- Hugging Face's ---
+
+_HUGGING_FACE = (
+    (r"vision_model\.embeddings\.class_embedding", "visual.class_embedding"),
+    (r"vision_model\.embeddings\.patch_embedding\.weight", "visual.conv1.weight"),
+    (r"vision_model\.embeddings\.position_embedding\.weight", "visual.positional_embedding"),
+    (r"vision_model\.pre_layrnorm\.(weight|bias)", r"visual.ln_pre.\1"),  # Hugging Face's spelling
+    (r"vision_model\.post_layernorm\.(weight|bias)", r"visual.ln_post.\1"),
+    (r"visual_projection\.weight", "visual.proj"),
+    (r"text_model\.embeddings\.token_embedding\.weight", "token_embedding.weight"),
+    (r"text_model\.embeddings\.position_embedding\.weight", "positional_embedding"),
+    (r"text_model\.final_layer_norm\.(weight|bias)", r"ln_final.\1"),
+    (r"text_projection\.weight", "text_projection"),
+    (r"logit_scale", "logit_scale"),
+)
+_HUGGING_FACE_BLOCK = (
+    (r"self_attn\.out_proj\.(weight|bias)", r"attn.out_proj.\1"),
+    (r"self_attn\.([qkv]_proj)\.(weight|bias)", r"attn.\1.\2"),  # joined below
+    (r"layer_norm([12])\.(weight|bias)", r"ln_\1.\2"),
+    (r"mlp\.fc1\.(weight|bias)", r"mlp.c_fc.\1"),
+    (r"mlp\.fc2\.(weight|bias)", r"mlp.c_proj.\1"),
+)
+_HUGGING_FACE_TOWERS = {"vision_model": "visual.transformer", "text_model": "transformer"}
+_LAYER = re.compile(r"(vision_model|text_model)\.encoder\.layers\.(\d+)\.(.+)")
+_TRANSPOSED = ("visual.proj", "text_projection")
+
+
+def _from_hugging_face(state: Mapping[str, Tensor]) -> Renamed:
+    """CLIPModel: the projections of queries, keys and values apart, those into the joint space transposed."""
+    result = Renamed()
+    for name, tensor in state.items():
+        if name.endswith(".position_ids"):
+            result.left.append(name)
+            continue
+        short = _hugging_face_name(name)
+        turn = short in _TRANSPOSED and tensor.ndim == 2
+        result.clip[short] = tensor.t().contiguous() if turn else tensor
+    _join_projections(result.clip)
+    return result
+
+
+def _hugging_face_name(name: str) -> str:
+    if match := _LAYER.fullmatch(name):
+        tower, layer, inner = match.groups()
+        return f"{_HUGGING_FACE_TOWERS[tower]}.resblocks.{layer}.{_translate(inner, _HUGGING_FACE_BLOCK)}"
+    return _translate(name, _HUGGING_FACE)
+
+
+def _translate(name: str, rules: Iterable[tuple[str, str]]) -> str:
+    for pattern, replacement in rules:
+        if match := re.fullmatch(pattern, name):
+            return match.expand(replacement)
+    return name
+
+
+def _join_projections(state: dict[str, Tensor]) -> None:
+    """Put q, k and v of each block into one tensor, (D, ...) x 3 -> (3 D, ...); incomplete triples stay as they are."""
+    for name in [name for name in state if ".attn.q_proj." in name]:
+        triple = [name.replace(".q_proj.", f".{letter}_proj.") for letter in "qkv"]
+        parts = [state[part] for part in triple if part in state]
+        if len(parts) == len(triple) and len({(part.shape, part.dtype) for part in parts}) == 1:
+            for part in triple:
+                del state[part]
+            state[name.replace(".q_proj.", ".in_proj_")] = torch.cat(parts)
+
+
+# --- those of ViFi-CLIP and OST ---
+
+_TEXT_OF_A_LABEL_SET = tuple(
+    f"prompt_learner.{name}" for name in ("complete_text_embeddings", "token_prefix", "token_suffix")
+)
+
+
+def _from_vifi(state: Mapping[str, Tensor]) -> Renamed:
+    """``image_encoder.`` and ``text_encoder.`` before OpenAI's names."""
+    result = Renamed()
+    for name, tensor in state.items():
+        if name in _TEXT_OF_A_LABEL_SET:
+            result.left.append(name)
+        elif name.startswith("image_encoder."):
+            result.clip["visual." + name.removeprefix("image_encoder.")] = tensor
+        else:
+            result.clip[name.removeprefix("text_encoder.")] = tensor
+    return result
+
+
+LAYOUTS: dict[str, Layout] = {
+    "ours": Layout(
+        title="this project and its relatives (Open-VCLIP, FROSTER, STDD)",
+        marks=("model.visual.", "model.transformer.", "model.token_embedding.", "model.text_projection"),
+        rename=_from_ours,
+    ),
+    "openai": Layout(
+        title="OpenAI's names, which open_clip has too",
+        marks=("visual.", "transformer.resblocks.", "token_embedding.", "text_projection"),
+        rename=_from_openai,
+    ),
+    "open_clip": Layout(
+        title="open_clip with a text tower apart",
+        marks=("text.transformer.", "text.token_embedding.", "text.text_projection"),
+        rename=_from_openai,
+    ),
+    "hf": Layout(title="Hugging Face CLIPModel", marks=("vision_model.", "text_model."), rename=_from_hugging_face),
+    "vifi": Layout(title="ViFi-CLIP and OST", marks=("image_encoder.", "text_encoder."), rename=_from_vifi),
+}
+"""Layout by the name that --from takes."""
+
+_RELATIVES = tuple(
+    (re.compile(pattern), what)
+    for pattern, what in (
+        (r"^(model\.)?visual\.layer1\.", "holds a CLIP with a ResNet image tower; only ViT image towers are supported"),
+        (r"^visual\.trunk\.", "holds an open_clip model with an image tower of timm, which is no CLIP ViT"),
+        (r"^text\.transformer\.(embeddings|encoder)\.", "holds an open_clip model whose text tower is not CLIP's"),
+        (
+            r"^image_encoder\..*\.attn\.(q_proj|local_global_bias_table)|^text_encoder\.prompt_generation_layer\.",
+            "holds a TC-CLIP model, whose attention and text prompting are not CLIP's; it is not read yet",
+        ),
+        (r"^logit_bias$|^vision_model\.head\.", "holds a SigLIP model, which is no CLIP"),
+    )
+)
