@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from slowfast.config.node import CfgNode
-from slowfast.engine.checkpoint import last_checkpoint, load_model_state, patch_state, read_checkpoint
+from slowfast.engine.checkpoint import CLIP_PREFIX, last_checkpoint, load_model_state, patch_state, read_checkpoint
 from slowfast.engine.interpolated_step import InterpolatedWeightStep, InterpolationConfig, RawClip, clip_parameters
 from slowfast.engine.lr_policy import LrSchedule
 from slowfast.engine.optim import DEFAULT_KEYWORD, OptimizerConfig, make_optimizer
 from slowfast.engine.precision import choose_precision
 from slowfast.engine.step import PlainStep, Step, StepConfig
 from slowfast.methods.base import Method
+from slowfast.models.clip.experts import experts_like_clip
 from slowfast.models.clip.weights import load_clip_state_dict
 from slowfast.utils.logging import get_logger
 
@@ -167,6 +168,7 @@ def load_test_weights(cfg: CfgNode, method: Method) -> Path | None:
     state = read_checkpoint(source, clear_name_patterns=cfg.TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN).model_state
     if test.CUSTOM_LOAD and test.PATCHING_MODEL:
         clip = load_clip_state_dict(test.CLIP_ORI_PATH)
+        clip |= experts_like_clip(clip, [name.removeprefix(CLIP_PREFIX) for name in state])
         state = patch_state(clip, state, ratio=test.PATCHING_RATIO)
         logger.info("Mixed raw CLIP into the weights, ratio %s", test.PATCHING_RATIO)
     load_into(method, state, source=source)

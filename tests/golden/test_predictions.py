@@ -38,6 +38,18 @@ def test_scores_of_frozen_clip(
         assert_close(found, expected)
 
 
+def test_ensemble_with_frozen_clip(
+    recorded, model_case, build_recorded_method, recorded_batch, run_recorded, assert_close
+):
+    """The reference mixes its two evaluation outputs."""
+    if not recorded["overrides"].get("MODEL.ENSEMBLE_PRED"):
+        return  # one output
+    tuned, raw = recorded["eval"]
+    method = build_recorded_method(model_case, ensemble_ratio=0.4).eval()
+    with torch.no_grad():
+        assert_close(run_recorded(method, recorded_batch).logits, 0.4 * raw + 0.6 * tuned)
+
+
 def test_training_prediction_and_cross_entropy(
     recorded, model_case, build_recorded_method, recorded_batch, run_recorded, assert_close
 ):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from slowfast.config.validate import CHOICES
-from slowfast.models.losses import LOSSES, cross_entropy, soft_cross_entropy
+from slowfast.models.losses import LOSSES, bce_logit, cross_entropy, mse, nce_loss, soft_cross_entropy
 from slowfast.utils.registry import resolve
 
 
@@ -42,3 +42,36 @@ def test_configuration_and_table_name_the_same_losses(logits):
     assert sorted(LOSSES) == sorted(CHOICES["MODEL.LOSS_FUNC"])
     for name in LOSSES:
         assert resolve(LOSSES, name, key="x")(logits, torch.zeros(4, dtype=torch.long)).ndim == 0
+
+
+@pytest.mark.parametrize("loss", [bce_logit, mse, nce_loss])
+def test_class_numbers_and_one_hot_rows_agree(loss):
+    logits, label = torch.randn(4, 5), torch.tensor([0, 3, 4, 1])
+    assert torch.allclose(loss(logits, label), loss(logits, torch.nn.functional.one_hot(label, 5).float()))
+
+
+def test_binary_cross_entropy_and_squared_distance_by_hand():
+    logits, label = torch.randn(2, 3), torch.tensor([2, 0])
+    binary = squared = 0.0
+    for b in range(2):
+        for k in range(3):
+            z, y = logits[b, k].double(), float(label[b] == k)
+            binary -= (y * torch.sigmoid(z).log() + (1 - y) * torch.sigmoid(-z).log()).item()
+            squared += (z.item() - y) ** 2
+    assert bce_logit(logits, label).item() == pytest.approx(binary / 6, rel=1e-5)
+    assert mse(logits, label).item() == pytest.approx(squared / 6, rel=1e-5)
+
+
+def test_nce_loss_by_hand():
+    logits, target = torch.randn(2, 3), torch.rand(2, 3)
+    total = 0.0
+    for b in range(2):
+        wanted, found = (10 * target[b]).double().softmax(0), logits[b].double().log_softmax(0)
+        total += float((wanted * (wanted.log() - found)).sum())
+    assert nce_loss(logits, target).item() == pytest.approx(total / 3, rel=1e-5)
+
+
+def test_losses_of_the_table_take_class_numbers():
+    logits, label = torch.randn(2, 3), torch.tensor([2, 0])
+    for name in LOSSES:
+        assert resolve(LOSSES, name, key="MODEL.LOSS_FUNC")(logits, label).ndim == 0
