@@ -2,8 +2,11 @@
 
 import torch
 from einops import rearrange
+from torch.nn import functional as F
 
 from slowfast.models.temporal.st_cross import mix_channels
+
+RUN_OF_THE_REFERENCE = 8  # frames that its channel shift takes for one clip
 
 
 def run_with_block_outputs(clip, frames, seed):
@@ -28,13 +31,30 @@ def assert_blocks_close(found, recorded, assert_close):
         assert_close(output[..., : expected.shape[-1]], expected)
 
 
-def test_temporal_types(vision_case, golden, build_tower, assert_close):
-    recorded = golden["vision"][vision_case]
-    clip = build_tower(None if vision_case == "None" else vision_case)
-    frames = golden["inputs"][recorded["input"]].float()
+def test_temporal_types(vision_case, vision_recording, golden, build_tower, assert_close):
+    kind, case = vision_recording(vision_case)
+    clip = build_tower(None if kind == "None" else kind, extra_params=case["extra_params"])
+    frames = golden["inputs"][case["input"]].float()
     features, outputs = run_with_block_outputs(clip, frames, seed=0)
-    assert_close(features, recorded["image_features"])
-    assert_blocks_close(outputs, recorded["block_out"], assert_close)
+    assert_close(features, case["image_features"])
+    assert_blocks_close(outputs, case["block_out"], assert_close)
+
+
+def test_channel_shift_with_the_published_defect(golden, build_tower, monkeypatch, assert_close):
+    case = golden["vision"].get("channel_shift")
+    if case is None or case["T"] != RUN_OF_THE_REFERENCE:
+        return  # the recorded shift crossed or cut clips, which ours cannot
+    attend = F.scaled_dot_product_attention
+
+    def misread(tokens):
+        """The memory of every head, channels before tokens, taken for tokens before channels."""
+        return tokens.transpose(-2, -1).reshape(tokens.shape)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda q, k, v: attend(q, misread(k), misread(v)))
+    frames = golden["inputs"][case["input"]].float()
+    features, outputs = run_with_block_outputs(build_tower("channel_shift"), frames, seed=0)
+    assert_close(features, case["image_features"])
+    assert_blocks_close(outputs, case["block_out"], assert_close)
 
 
 def test_stdd(stdd_case, stdd_recording, golden, build_tower, assert_close):
