@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slowfast.models.build import build_clip
+from slowfast.models.build import ExpertOptions, build_clip
+from slowfast.models.clip.layers import Activation
 from slowfast.models.clip.model import CLIP
 from slowfast.models.clip.text import trim_tokens
-from slowfast.models.clip.weights import clip_entries, load_clip_state_dict
+from slowfast.models.clip.weights import clip_activation, clip_entries, load_clip_state_dict
 from slowfast.models.similarity import class_logits, unit_norm
 from slowfast.text.tokenizer import Tokenizer
 
@@ -90,6 +91,8 @@ def load_model(
     *,
     temporal_modeling_type: str | None = None,
     num_frames: int = 8,
+    activation: Activation | None = None,
+    experts: ExpertOptions | None = None,
     device: str | torch.device = "cpu",
     **block_options: Any,  # noqa: ANN401 - the options of the temporal module, checked by name
 ) -> VideoClip:
@@ -100,10 +103,13 @@ def load_model(
             project), or a name such as "ViT-B/16", which is downloaded once.
         temporal_modeling_type: MODEL.TEMPORAL_MODELING_TYPE; None for plain CLIP on every frame.
         num_frames: frames per clip, T.
+        activation: "quick_gelu" or "gelu"; None takes what the file says, and QuickGELU where it says nothing.
+        experts: mixtures of experts, for weights that have them.
         device: where the model goes.
-        **block_options: options of the temporal module under the lower-case names of the MODEL keys (mask_rate,
-            mask_stride, spatial_repeat, temporal_shuffle, temporal_shuffle_eval, channel_fold, temporal_scale,
-            stcross_mlp_input), with the configuration's defaults.
+        **block_options: options of the temporal module under the lower-case names of the MODEL keys, with the
+            configuration's defaults: of stcross_attend mask_rate, mask_stride, spatial_repeat, temporal_shuffle,
+            temporal_shuffle_eval, channel_fold, temporal_scale, stcross_mlp_input; of expand_temporal_view
+            expand_view_masked.
 
     Returns:
         The model in evaluation mode, fp32.
@@ -117,5 +123,13 @@ def load_model(
     else:
         source = str(weights)
         state = load_clip_state_dict(weights)
-    clip = build_clip(state, temporal_modeling_type=temporal_modeling_type, block_options=block_options, source=source)
+        activation = activation or clip_activation(weights)
+    clip = build_clip(
+        state,
+        temporal_modeling_type=temporal_modeling_type,
+        block_options=block_options,
+        experts=experts,
+        activation=activation or "quick_gelu",
+        source=source,
+    )
     return VideoClip(clip, num_frames=num_frames).to(device).eval()
