@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from slowfast.config.node import CfgNode
-from slowfast.datasets.build import build_split_loader
+from slowfast.datasets.build import build_mixup, build_split_loader
 from slowfast.datasets.types import Split, VideoBatch
 from slowfast.engine.build import build_lr_schedule, build_optimizer, build_step, load_into
 from slowfast.engine.checkpoint import last_checkpoint, read_checkpoint, resume
@@ -57,6 +57,7 @@ def train(context: ProcessContext, cfg: CfgNode) -> None:
     train_split, val_split = protocol.train_split(), protocol.val_split()
     loader = split_loader(cfg, context, train_split)
     val_loader = split_loader(cfg, context, val_split)
+    mix = build_mixup(cfg, len(train_split.label_set))
     with first_on_machine(context):
         method = build_method(cfg, train_split.label_set, device=context.device)
     if cfg.LOG_MODEL_INFO and context.rank == 0:
@@ -86,6 +87,7 @@ def train(context: ProcessContext, cfg: CfgNode) -> None:
             set_epoch=loader.batch_sampler.set_epoch,  # type: ignore[union-attr]
             validate=validate,
             on_scalars=writer,
+            mix=mix,
         )
         trainer.fit(loader, start_epoch=start_epoch)
 

@@ -8,8 +8,11 @@ from torch.utils.data import DataLoader
 
 from slowfast.datasets.annotation import VideoRecord, read_annotations
 from slowfast.datasets.decode import DECODERS
+from slowfast.datasets.mixup import MixUp, MixUpSettings
+from slowfast.datasets.rand_augment import parse_rand_augment
+from slowfast.datasets.random_erasing import ErasingSettings
 from slowfast.datasets.sampler import EvalSampler, TrainBatchSampler
-from slowfast.datasets.transforms import SpatialSettings
+from slowfast.datasets.transforms import AugmentSettings, SpatialSettings
 from slowfast.datasets.types import Mode, Split, VideoBatch, collate
 from slowfast.datasets.video_dataset import SamplingSettings, VideoDataset
 from slowfast.utils.logging import get_logger
@@ -154,9 +157,49 @@ def _dataset(records: Sequence[VideoRecord], *, mode: Mode, views: int, crops: i
         views=views,
         crops=crops,
         crops_per_clip=cfg.AUG.NUM_SAMPLE,
+        augment=_augmentation(cfg) if mode == "train" and cfg.AUG.ENABLE else None,
         seed=cfg.RNG_SEED,
         decode=resolve(DECODERS, data.DECODING_BACKEND, key="DATA.DECODING_BACKEND"),
     )
+
+
+def _augmentation(cfg: "CfgNode") -> AugmentSettings:
+    aug, data = cfg.AUG, cfg.DATA
+    if aug.RE_SPLIT and aug.NUM_SAMPLE == 1:
+        raise ValueError("AUG.RE_SPLIT: True keeps the first crop, and AUG.NUM_SAMPLE 1 makes no other; allowed: False")
+    # Frames are normalised as they travel; before that, while they are augmented, they are always RGB.
+    mean, std = tuple(data.MEAN), tuple(data.STD)
+    fill = tuple(min(255, round(255 * value)) for value in (mean[::-1] if data.REVERSE_INPUT_CHANNEL else mean))
+    return AugmentSettings(
+        rand_augment=parse_rand_augment(aug.AA_TYPE, interpolation=aug.INTERPOLATION, fill=fill)
+        if aug.AA_TYPE
+        else None,
+        color_jitter=aug.COLOR_JITTER,
+        erasing=ErasingSettings(probability=aug.RE_PROB, mode=aug.RE_MODE, count=aug.RE_COUNT, mean=mean, std=std),
+        clean_first=aug.RE_SPLIT,
+    )
+
+
+def build_mixup(cfg: "CfgNode", num_classes: int) -> MixUp | None:
+    """Build what mixes training batches, or None if MIXUP.ENABLE is off.
+
+    Args:
+        cfg: the run's configuration.
+        num_classes: classes of the training split.
+
+    Raises:
+        ValueError: one line naming the key.
+    """
+    if not cfg.MIXUP.ENABLE:
+        return None
+    settings = MixUpSettings(
+        alpha=cfg.MIXUP.ALPHA,
+        cutmix_alpha=cfg.MIXUP.CUTMIX_ALPHA,
+        prob=cfg.MIXUP.PROB,
+        switch_prob=cfg.MIXUP.SWITCH_PROB,
+        label_smoothing=cfg.MIXUP.LABEL_SMOOTH_VALUE,
+    )
+    return MixUp(settings=settings, num_classes=num_classes)
 
 
 def missing_videos(records: Sequence[VideoRecord]) -> list[VideoRecord]:

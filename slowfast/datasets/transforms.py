@@ -1,7 +1,8 @@
-"""Where a clip is looked at: resize, crop, flip on (C, T, H, W) tensors, with PySlowFast's numerics.
+"""Where a clip is looked at: resize, crop, flip on (C, T, H, W) tensors, with PySlowFast's numerics; its augmentation.
 
 Two random sources are passed in, as in PySlowFast: `rng` (numpy) for scales, crop positions and flips, `box_rng`
-(Python) for the boxes of the random resized crop.
+(Python) for the boxes of the random resized crop. Augmentation has seeds of its own, so that clips show the same place
+with and without it.
 """
 
 import math
@@ -12,6 +13,9 @@ from typing import Literal
 import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
+
+from slowfast.datasets.rand_augment import RandAugmentSettings, color_jitter, rand_augment
+from slowfast.datasets.random_erasing import ErasingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +52,46 @@ class SpatialSettings:
             raise ValueError(
                 "DATA.TRAIN_JITTER_SCALES_RELATIVE and DATA.TRAIN_JITTER_ASPECT_RELATIVE: set both or neither"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentSettings:
+    """What training clips go through besides the geometry.
+
+    Attributes:
+        rand_augment: operations on the decoded frames, before the crop.
+        color_jitter: without them, strength of a change of brightness, contrast and saturation there; at least 0.
+        erasing: boxes to erase from the crop.
+        clean_first: the first crop of each clip keeps all its pixels.
+    """
+
+    rand_augment: RandAugmentSettings | None = None
+    color_jitter: float = 0.0
+    erasing: ErasingSettings | None = None
+    clean_first: bool = False
+
+    def __post_init__(self) -> None:
+        if self.color_jitter < 0:
+            raise ValueError(f"AUG.COLOR_JITTER: found {self.color_jitter}, allowed: 0 or more")
+
+
+def augment(frames: Tensor, *, settings: AugmentSettings, seed: int) -> Tensor:
+    """Apply RandAugment, or else colour jitter, in the same way to all frames.
+
+    Args:
+        frames: (3, T, H, W), uint8; left as it is.
+        settings: what to apply.
+        seed: of all random numbers.
+
+    Returns: (3, T, H, W), uint8.
+    """
+    rng = random.Random(seed)
+    pictures = frames.transpose(0, 1)
+    if settings.rand_augment is not None:
+        pictures = rand_augment(pictures, settings=settings.rand_augment, rng=rng)
+    elif settings.color_jitter:
+        pictures = color_jitter(pictures, strength=settings.color_jitter, rng=rng)
+    return pictures.transpose(0, 1)
 
 
 def random_view(

@@ -19,7 +19,15 @@ from slowfast.datasets.frame_sampling import (
     pyslowfast_whole_indices,
     pyslowfast_window,
 )
-from slowfast.datasets.transforms import SpatialSettings, finish, fixed_views, random_view
+from slowfast.datasets.random_erasing import random_erasing
+from slowfast.datasets.transforms import (
+    AugmentSettings,
+    SpatialSettings,
+    augment,
+    finish,
+    fixed_views,
+    random_view,
+)
 from slowfast.datasets.types import Mode, VideoBatch
 from slowfast.utils.seed import derive_seed
 
@@ -71,8 +79,9 @@ class VideoDataset(Dataset[VideoBatch]):
     """Videos of one split; an item is a small batch of the clips of one video.
 
     In training the key of an item is (epoch, index) and the item holds `crops_per_clip` random crops of one random
-    clip. All randomness follows from (seed, epoch, index): workers and ranks change nothing. A video that cannot be
-    decoded is replaced by one that (seed, epoch, index, attempt) determines, and reported.
+    clip, each augmented in its own way. All randomness follows from (seed, epoch, index): workers and ranks change
+    nothing, and augmentation does not move the crops. A video that cannot be decoded is replaced by one that (seed,
+    epoch, index, attempt) determines, and reported.
 
     Otherwise the key is the index, and the item holds all views x crops of the video, which is decoded once; the one
     view of validation is the centre clip. A video that cannot be decoded gives an item of no clips and a report.
@@ -88,6 +97,7 @@ class VideoDataset(Dataset[VideoBatch]):
         views: int = 1,
         crops: int = 1,
         crops_per_clip: int = 1,
+        augment: AugmentSettings | None = None,
         seed: int = 0,
         decode: Callable[..., NDArray[np.uint8]] = decode_frames,
     ) -> None:
@@ -101,6 +111,7 @@ class VideoDataset(Dataset[VideoBatch]):
             views: temporal clips per test video.
             crops: spatial crops per test clip.
             crops_per_clip: random crops per training clip (AUG.NUM_SAMPLE).
+            augment: what else training clips go through.
             seed: run seed.
             decode: entry of `decode.DECODERS`.
 
@@ -118,6 +129,7 @@ class VideoDataset(Dataset[VideoBatch]):
         self._views = views if mode == "test" else 1
         self._crops = crops if mode == "test" else 1
         self._crops_per_clip = crops_per_clip
+        self._augment = augment or AugmentSettings()
         self._seed = seed
         self._decode = decode
         self._size = spatial.test_crop if mode == "test" else spatial.train_crop
@@ -149,7 +161,7 @@ class VideoDataset(Dataset[VideoBatch]):
         chosen = index
         for attempt in range(1, _MAX_REPLACEMENTS + 2):
             try:
-                clips = self._random_clips(self.path(chosen), derive_seed("clip", self._seed, epoch, index))
+                clips = self._random_clips(self.path(chosen), epoch, index)
             except DecodeError as error:
                 bad.append(str(error))
                 chosen = derive_seed("replacement", self._seed, epoch, index, attempt) % len(self)
@@ -157,15 +169,23 @@ class VideoDataset(Dataset[VideoBatch]):
                 return self._pack(clips, chosen, tuple(bad))
         return self._pack([], index, tuple(bad))
 
-    def _random_clips(self, path: str, seed: int) -> list[Tensor]:
+    def _random_clips(self, path: str, epoch: int, index: int) -> list[Tensor]:
+        seed = derive_seed("clip", self._seed, epoch, index)
         box_rng = random.Random(seed)
         rng = np.random.RandomState(seed % 2**32)  # the stream that PySlowFast draws from
         position = ClipPosition(fraction=box_rng.random())
         target_fps = self._sampling.target_fps + box_rng.uniform(0.0, self._sampling.jitter_fps)
         (clip,) = self._read(path, [position], target_fps)
-        return [
-            random_view(clip, settings=self._spatial, rng=rng, box_rng=box_rng) for _ in range(self._crops_per_clip)
-        ]
+        crops = []
+        for number in range(self._crops_per_clip):
+            seed = derive_seed("augment", self._seed, epoch, index, number)
+            frames = augment(clip, settings=self._augment, seed=seed)
+            crop = finish(random_view(frames, settings=self._spatial, rng=rng, box_rng=box_rng), self._spatial)
+            if self._augment.erasing is not None and not (self._augment.clean_first and number == 0):
+                seed = derive_seed("erase", self._seed, epoch, index, number)
+                crop = random_erasing(crop, settings=self._augment.erasing, seed=seed)
+            crops.append(crop)
+        return crops
 
     def _fixed_clips(self, path: str) -> list[Tensor]:
         positions = [ClipPosition(view=view, views=self._views) for view in range(self._views)]
@@ -175,7 +195,7 @@ class VideoDataset(Dataset[VideoBatch]):
         if self._sampling.reverse and self._mode == "test":
             clips = [clip.flip(1) for clip in clips]
         views = (fixed_views(clip, short=self._short, size=self._size, crops=self._crops) for clip in clips)
-        return [crop for crops in views for crop in crops]
+        return [finish(crop, self._spatial) for crops in views for crop in crops]
 
     def _read(self, path: str, positions: Sequence[ClipPosition], target_fps: float) -> list[Tensor]:
         """Decode the clips at the given positions in one pass; each (3, T, H, W), uint8."""
@@ -192,7 +212,7 @@ class VideoDataset(Dataset[VideoBatch]):
 
     def _pack(self, clips: list[Tensor], index: int, bad: tuple[str, ...]) -> VideoBatch:
         if clips:
-            frames = torch.stack([finish(clip, self._spatial) for clip in clips])
+            frames = torch.stack(clips)
         else:
             dtype = torch.uint8 if self._spatial.dtype == "uint8" else torch.float32
             frames = torch.empty((0, 3, self._sampling.num_frames, self._size, self._size), dtype=dtype)

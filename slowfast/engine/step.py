@@ -168,6 +168,28 @@ def error_percent(logits: Tensor, label: Tensor, *, k: int) -> Tensor:
     return 100.0 - 100.0 * topk_correct(logits, label, k=k).float().mean()
 
 
+def fold_top2(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Give each mixed sample one label: a score for either of its two classes counts for the heavier one.
+
+    The score of the second class is added to that of the first and then 0. Without soft targets nothing changes.
+
+    Args:
+        logits: scores, (B, K); left as they are.
+        target: class numbers, (B,), or weights, (B, K).
+
+    Returns:
+        Scores, (B, K), and class numbers, (B,).
+
+    Source: published code of PySlowFast.
+    """
+    if target.ndim == 1:
+        return logits, target
+    best = target.topk(min(2, target.shape[1]), dim=1).indices
+    first, second = best[:, :1], best[:, -1:]
+    folded = logits.scatter_add(1, first, logits.gather(1, second)).scatter(1, second, 0.0)
+    return folded, first.squeeze(1)
+
+
 def _summarise(
     outputs: list[MethodOutput], parts: list[VideoBatch], batch: VideoBatch, grad_norm: Tensor
 ) -> StepResult:
@@ -177,11 +199,11 @@ def _summarise(
         return torch.stack([value.float() * share for value, share in zip(values, shares, strict=True)]).sum()
 
     terms = {f"loss_{name}": mean([output.losses[name] for output in outputs]) for name in outputs[0].losses}
-    logits = torch.cat([output.logits for output in outputs])
+    logits, label = fold_top2(torch.cat([output.logits for output in outputs]), batch.target)
     return StepResult(
         loss=torch.stack(list(terms.values())).sum(),
         grad_norm=grad_norm.detach(),
-        top1_err=error_percent(logits, batch.label, k=1),
-        top5_err=error_percent(logits, batch.label, k=5),
+        top1_err=error_percent(logits, label, k=1),
+        top5_err=error_percent(logits, label, k=5),
         terms=terms | {name: mean([output.log[name] for output in outputs]) for name in outputs[0].log},
     )

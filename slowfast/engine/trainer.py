@@ -74,6 +74,7 @@ class Trainer:
         set_epoch: tells the loader's sampler which epoch comes.
         validate: scores the validation split after an epoch, or None.
         on_scalars: called on rank 0 with (global step, figures) at every report, for a log other than the console.
+        mix: changes each batch on the device, after the random generators are seeded for the step; None: nothing.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Trainer:
         set_epoch: Callable[[int], None],
         validate: Callable[[int], None] | None = None,
         on_scalars: Callable[[int, Mapping[str, float]], None] | None = None,
+        mix: Callable[[VideoBatch], VideoBatch] | None = None,
     ) -> None:
         self.method = method
         self.step = step
@@ -100,6 +102,7 @@ class Trainer:
         self.set_epoch = set_epoch
         self.validate = validate
         self.on_scalars = on_scalars
+        self.mix = mix
         self.bad_videos: dict[str, str] = {}
 
     def fit(self, loader: TrainLoader, *, start_epoch: int = 0) -> None:
@@ -139,7 +142,8 @@ class Trainer:
             set_learning_rate(self.optimizer, rate)
             # A stream per step, the same on every rank: resuming at any step needs no saved random state.
             seed_everything(derive_seed(self.config.seed, "step", epoch, iteration))
-            result = self.step(batch.to(self.device, non_blocking=True))
+            clips = batch.to(self.device, non_blocking=True)
+            result = self.step(clips if self.mix is None else self.mix(clips))
             report.add(iteration, result, batch=batch, rate=rate)
             if (iteration + 1) % self.config.log_period == 0 or iteration + 1 == num_iters:
                 self._note_bad_videos(report.flush())

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from slowfast.engine.precision import Precision
-from slowfast.engine.step import PlainStep, StepConfig, error_percent, split_batch
+from slowfast.engine.step import PlainStep, StepConfig, error_percent, fold_top2, split_batch
 
 
 @pytest.fixture
@@ -134,3 +134,33 @@ def test_error_percent():
     assert error_percent(logits, label, k=1).item() == 50.0
     assert error_percent(logits, label, k=2).item() == 25.0
     assert error_percent(logits, label, k=5).item() == 0.0
+
+
+def test_fold_top2_leaves_hard_labels_alone():
+    logits, label = torch.randn(4, 5), torch.tensor([0, 4, 2, 2])
+    assert fold_top2(logits, label) == (logits, label)
+
+
+def test_fold_top2_gives_the_heavier_class_the_scores_of_both():
+    logits = torch.tensor([[1.0, 2.0, 2.5], [5.0, -1.0, 0.5], [1.0, 4.0, 2.0]])
+    weights = torch.tensor([[0.6, 0.4, 0.0], [0.1, 0.2, 0.7], [0.1, 0.8, 0.1]])
+    before = logits.clone()
+    folded, label = fold_top2(logits, weights)
+    assert label.tolist() == [0, 2, 1]
+    assert folded[:2].tolist() == [[3.0, 0.0, 2.5], [5.0, 0.0, -0.5]]
+    assert folded[2, 1] in (5.0, 6.0)  # the two lightest classes weigh the same
+    assert torch.equal(logits, before)
+    folded, label = fold_top2(torch.tensor([[7.0]]), torch.tensor([[1.0]]))
+    assert (folded.shape, label.tolist()) == ((1, 1), [0])
+
+
+def test_errors_of_mixed_samples_are_folded(make_step, make_clips):
+    batch = make_clips(6)
+    step = make_step()
+    logits = step.model.scores(batch).detach()
+    best = logits.topk(2, dim=1).indices
+    weights = torch.zeros_like(logits).scatter(1, best, torch.tensor([0.4, 0.6]).expand(6, 2))
+    folded, label = fold_top2(logits, weights)
+    result = step(replace(batch, label=label, weights=weights))
+    assert result.top1_err.item() == error_percent(folded, label, k=1).item()
+    assert label.tolist() == best[:, 1].tolist()
