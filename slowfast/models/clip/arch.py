@@ -10,6 +10,14 @@ from torch import Tensor
 HEAD_WIDTH = 64
 """Channels per attention head in every CLIP ViT and text tower; the number of heads is width // 64."""
 
+_OTHER_HEADS = {
+    1280: ("ViT-H", 80),
+    1408: ("ViT-g", 88),
+    1664: ("ViT-bigG", 104),
+    1792: ("ViT-e", 112),
+}
+"""Width of image towers whose heads are known to be wider -> (name, channels per head). The weights do not tell."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipSizes:
@@ -61,12 +69,17 @@ class ClipSizes:
         missing = [name for name in (*needed, "ln_final.weight", "token_embedding.weight") if name not in state]
         if missing:
             raise ValueError(f"{source}: not a CLIP state dict: {missing[0]} is missing (found {len(state)} entries)")
-        patch_size = state["visual.conv1.weight"].shape[-1]
-        grid_size = round((state["visual.positional_embedding"].shape[0] - 1) ** 0.5)
+        shapes = {name: tuple(state[name].shape) for name in needed}
+        if [len(shape) for shape in shapes.values()] != [4, 2, 2, 2]:
+            raise ValueError(f"{source}: not a CLIP state dict: shapes are {shapes}")
+        width, patch_size = shapes["visual.conv1.weight"][0], shapes["visual.conv1.weight"][-1]
+        _check_width(width, "vision", source=source)
+        _check_width(state["ln_final.weight"].shape[0], "text", source=source)
+        grid_size = round((shapes["visual.positional_embedding"][0] - 1) ** 0.5)
         return cls(
             image_size=patch_size * grid_size,
             patch_size=patch_size,
-            vision_width=state["visual.conv1.weight"].shape[0],
+            vision_width=width,
             vision_layers=_count_blocks(state, "visual.transformer.resblocks."),
             embed_dim=state["text_projection"].shape[1],
             text_width=state["ln_final.weight"].shape[0],
@@ -76,8 +89,23 @@ class ClipSizes:
         )
 
 
+def _check_width(width: int, tower: str, *, source: str) -> None:
+    """Refuse towers that heads of HEAD_WIDTH channels do not make up."""
+    if tower == "vision" and width in _OTHER_HEADS:
+        name, head_width = _OTHER_HEADS[width]
+        raise ValueError(
+            f"{source}: vision width {width} is that of {name}, whose attention heads are {head_width} wide; "
+            f"only models with heads {HEAD_WIDTH} wide are supported"
+        )
+    if width % HEAD_WIDTH:
+        raise ValueError(f"{source}: {tower} width {width} is not a multiple of {HEAD_WIDTH}, the width of a head")
+
+
 def _count_blocks(state: Mapping[str, Tensor], prefix: str) -> int:
-    return len({name[len(prefix) :].split(".", 1)[0] for name in state if name.startswith(prefix)})
+    """One more than the highest number of a block, so that a block that is absent shows as missing."""
+    numbers = {name[len(prefix) :].split(".", 1)[0] for name in state if name.startswith(prefix)}
+    highest = max((int(number) + 1 for number in numbers if number.isdecimal()), default=0)
+    return min(highest, len(state))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -46,18 +46,28 @@ def load_clip_state_dict(source: str | Path, *, cache_dir: str | Path | None = N
     Raises:
         ValueError: if the file is absent, unreadable or not a CLIP, or a download fails or has the wrong hash.
     """
-    published = published_clip(str(source))
-    path = Path(source).expanduser()
-    if not path.is_file():
-        if published is None:
-            raise _not_found(source)
-        path = download(published, cache_dir=cache_dir)
+    path = find_weights(source, cache_dir=cache_dir)
     file = read_weight_file(path)
     if file.container == "TorchScript archive":
         return _parameters_of_archive(file.tensors(), source=str(path))
     state = clip_entries(file.tensors(), source=str(path))
     file.activation()  # refuses what a configuration beside the file says of a model that ours is not
     return state
+
+
+def find_weights(source: str | Path, *, cache_dir: str | Path | None = None) -> Path:
+    """Find the file of a CLIP; a published one is downloaded unless it is in the cache.
+
+    Raises:
+        ValueError: if there is neither a file nor a published model of this name, or the download fails.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path
+    published = published_clip(str(source))
+    if published is None:
+        raise _not_found(source)
+    return download(published, cache_dir=cache_dir)
 
 
 def clip_activation(source: str | Path, *, cache_dir: str | Path | None = None) -> Activation | None:

@@ -1,0 +1,234 @@
+"""Account for every entry of a foreign weight file, and write it in our layout or in OpenAI's."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from slowfast.models.clip.arch import ClipSizes
+from slowfast.models.clip.files import ACTIVATION_ENTRY
+from slowfast.models.clip.layers import Activation
+from slowfast.models.clip.layouts import AUTO, CLIP_PREFIX, SIZE_ENTRIES, TEACHER_PREFIX, clip_names, without_wrappers
+from slowfast.models.clip.model import CLIP
+from slowfast.utils.io import atomic_save, atomic_writer
+
+TargetLayout = Literal["ours", "openai"]
+
+TOKEN_EMBEDDING = "token_embedding.weight"
+SUFFIXES = (".pth", ".pyth", ".pt", ".safetensors")
+
+_TRAINING_ONLY = ("projector_v.", "projector_t.")
+_HEADS = ("head", "prompt_embed")
+_ADAPTER = re.compile(
+    r"visual\.transformer\.resblocks\.\d+\."
+    r"(stadapt_|message_|experts_head\.|experts_tail\.|routing[12]\.)"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rules:
+    """What a conversion may pass over.
+
+    Attributes:
+        to: the layout to write.
+        layout: the file's, a key of LAYOUTS, or AUTO.
+        strip_prefix: prefix before the names of all entries of interest.
+        allow_missing: beginnings of OpenAI's names that the file may lack.
+        leave: beginnings of OpenAI's names, or names of groups as a report has them, that are left behind.
+        keep_teacher: whether a frozen teacher is converted too.
+    """
+
+    to: TargetLayout = "ours"
+    layout: str = AUTO
+    strip_prefix: str = ""
+    allow_missing: tuple[str, ...] = ()
+    leave: tuple[str, ...] = ()
+    keep_teacher: bool = False
+
+
+@dataclass(kw_only=True, slots=True)
+class Conversion:
+    """A state dict with every entry accounted for.
+
+    Attributes:
+        sizes: sizes of the model.
+        clip: CLIP's own weights under OpenAI's names, in the order of the model.
+        adapters: weights of a temporal module or of experts in the image tower, under the published names.
+        beside: parts of a method outside CLIP, under the published names.
+        renamed: number of entries that the file has under other names, prefixes of wrappers aside.
+        left: group of names -> number of entries left behind.
+        missing: names that CLIP has and the file lacks.
+        allowed: those of them that may be absent.
+        unexpected: names of the file that have no place.
+        wrong: what entries of another shape or kind are and should be.
+    """
+
+    sizes: ClipSizes
+    clip: dict[str, Tensor]
+    adapters: dict[str, Tensor] = field(default_factory=dict)
+    beside: dict[str, Tensor] = field(default_factory=dict)
+    renamed: int = 0
+    left: Counter[str] = field(default_factory=Counter)
+    missing: list[str] = field(default_factory=list)
+    allowed: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def faults(self) -> dict[str, list[str]]:
+        """What makes the conversion fail, by kind."""
+        faults = {"missing": self.missing, "unexpected": self.unexpected, "wrong shape": self.wrong}
+        return {kind: names for kind, names in faults.items() if names}
+
+
+def convert(
+    state: Mapping[str, Tensor], rules: Rules, *, source: str, token_embedding: Tensor | None = None
+) -> Conversion:
+    """Rename a state dict and compare it with the model that its sizes describe.
+
+    Args:
+        state: names as in the file.
+        rules: what may be passed over.
+        source: what to call the state dict in an error.
+        token_embedding: what stands in for a table of tokens that the file lacks, (vocabulary, D).
+
+    Raises:
+        ValueError: if there is no CLIP inside, or one that our CLIP cannot be.
+    """
+    renamed = clip_names(state, source=source, layout=rules.layout, strip_prefix=rules.strip_prefix)
+    found = renamed.clip
+    if token_embedding is not None:
+        found = {**found, TOKEN_EMBEDDING: token_embedding}
+    sizes = ClipSizes.from_state_dict(found, source=source)
+    with torch.device("meta"):
+        expected = CLIP(sizes).state_dict()
+    result = Conversion(sizes=sizes, clip={name: found[name] for name in expected if name in found})
+    kept = {*found, *renamed.beside, *renamed.left}
+    result.renamed = sum(without_wrappers(name) not in kept for name in state)
+    result.left.update(_group(name) for name in renamed.left)
+    for name in expected:
+        if name not in found:
+            (result.allowed if name.startswith(rules.allow_missing) else result.missing).append(name)
+    result.wrong = [text for name in result.clip if (text := _fault(name, found[name], expected[name]))]
+    for name, tensor in found.items():
+        if name not in expected:
+            place = result.adapters if _ADAPTER.match(name) and rules.to == "ours" else None
+            _place(result, name, tensor, place, rules)
+    for name, tensor in renamed.beside.items():
+        is_known = rules.to == "ours" and (name.startswith(_TRAINING_ONLY) or name in _HEADS)
+        _place(result, name, tensor, result.beside if is_known else None, rules)
+    return result
+
+
+def _place(result: Conversion, name: str, tensor: Tensor, place: dict[str, Tensor] | None, rules: Rules) -> None:
+    """Keep an entry where it belongs, or leave it behind, or note that it is unexpected."""
+    if name.startswith(rules.leave) or _group(name) in rules.leave:
+        result.left[_group(name)] += 1
+    elif name.startswith(TEACHER_PREFIX):
+        if rules.keep_teacher and rules.to == "ours":
+            result.beside[name] = tensor
+        else:
+            result.left[_group(name)] += 1
+    elif place is not None:
+        place[name] = tensor
+    elif name.startswith(_TRAINING_ONLY):
+        result.left[_group(name)] += 1  # the features of the trained model do not depend on them
+    else:
+        result.unexpected.append(name)
+
+
+def _group(name: str) -> str:
+    """What to call entries like this one."""
+    last = name.rsplit(".", 1)[-1]
+    if last in ("attn_mask", "position_ids"):
+        return f"*.{last}"
+    if match := _ADAPTER.match(name):
+        return f"*.{match[1].rstrip('.')}*"
+    first, dot, _ = name.partition(".")
+    return f"{first}.*" if dot else first
+
+
+def _fault(name: str, found: Tensor, expected: Tensor) -> str:
+    if found.shape != expected.shape:
+        return f"{name} is {tuple(found.shape)} instead of {tuple(expected.shape)}"
+    if not found.is_floating_point():
+        return f"{name} is {found.dtype} instead of a floating-point type"
+    return ""
+
+
+def groups(names: Iterable[str]) -> Counter[str]:
+    """Count names by what they belong to, for a report."""
+    return Counter(_group(name) for name in names)
+
+
+def target_state(conversion: Conversion, to: TargetLayout) -> dict[str, Tensor]:
+    """Name the converted weights as the target layout does; every tensor has memory of its own."""
+    prefix = CLIP_PREFIX if to == "ours" else ""
+    state = {prefix + name: tensor for name, tensor in (conversion.clip | conversion.adapters).items()}
+    state |= conversion.beside
+    taken: set[int] = set()
+    for name, tensor in state.items():
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() in taken or storage.nbytes() != tensor.nbytes or not tensor.is_contiguous():
+            state[name] = tensor.clone(memory_format=torch.contiguous_format)
+        taken.add(state[name].untyped_storage().data_ptr())
+    return state
+
+
+def write_weights(conversion: Conversion, target: Path, *, to: TargetLayout, activation: Activation) -> None:
+    """Write converted weights, whole or not at all; missing folders are made.
+
+    A safetensors file has the activation in its metadata. Otherwise ours is ``{"model_state": ..., "clip_activation":
+    ...}``. OpenAI's layout is a plain state dict with the sizes that OpenAI's own has, which stand for QuickGELU; with
+    GELU it is ``{"state_dict": ..., "clip_activation": "gelu"}``, which OpenAI's package, made for QuickGELU, refuses.
+
+    Args:
+        conversion: without faults.
+        target: the file; its suffix chooses the kind.
+        to: the layout to write.
+        activation: what the weights were trained with.
+    """
+    assert not conversion.faults
+    state = target_state(conversion, to)
+    if target.suffix == ".safetensors":
+        from safetensors.torch import save  # needed for this kind of file only
+
+        with atomic_writer(target) as file:
+            file.write(save(state, metadata={"format": "pt", "layout": to, ACTIVATION_ENTRY: activation}))
+        return
+    content: dict[str, Any]
+    if to == "ours":
+        content = {"model_state": state, ACTIVATION_ENTRY: activation}
+    elif activation == "quick_gelu":
+        sizes = conversion.sizes
+        values = (sizes.image_size, sizes.context_length, sizes.vocab_size)
+        content = {**state, **{name: torch.tensor(value) for name, value in zip(SIZE_ENTRIES, values, strict=True)}}
+    else:
+        content = {"state_dict": state, ACTIVATION_ENTRY: activation}
+    atomic_save(content, target)
+
+
+def check_target(target: Path, *, force: bool) -> None:
+    """Refuse a target that cannot be written, before hours are spent on reading.
+
+    Raises:
+        ValueError: if the suffix is unknown, or the file exists and may not be replaced.
+    """
+    if target.suffix not in SUFFIXES:
+        raise ValueError(f"{target}: unknown suffix {target.suffix!r}; allowed: {', '.join(SUFFIXES)}")
+    if target.is_dir():
+        raise ValueError(f"{target}: is a folder, expected a file name")
+    if target.exists() and not force:
+        raise ValueError(f"{target}: exists already; --force replaces it")
+
+
+def first_names(names: Sequence[str], count: int) -> str:
+    """The first few of a list of names, in one line."""
+    return ", ".join(names[:count]) + (f", and {len(names) - count} more" if len(names) > count else "")
