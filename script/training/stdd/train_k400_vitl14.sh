@@ -1,5 +1,3 @@
 #!/usr/bin/env bash
-# STDD, ViT-L/14, on Kinetics-400, recommended settings.
-source "$(dirname "$0")/../../env.sh"
-exec python tools/run_net.py --cfg configs/Kinetics/STDD_vitl14_8x16_zeroshot.yaml --opts NUM_GPUS "$NUM_GPUS" \
-  DATA.PATH_TO_DATA_DIR "$DATA_DIR" DATA.PATH_PREFIX "$VIDEO_ROOT" OUTPUT_DIR "$OUTPUT_DIR" "${TEXT_OPTS[@]}" "$@"
+# STDD, ViT-L/14, on Kinetics-400: train_k400.sh with ARCH=vitl14.
+ARCH=vitl14 exec bash "$(dirname "$0")/train_k400.sh" "$@"

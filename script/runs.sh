@@ -1,0 +1,86 @@
+# shellcheck shell=bash
+# The kinds of runs, as functions for the scripts of training/ and testing/. KEY VALUE pairs given last win.
+
+# launch NAME CONFIG [KEY VALUE ...]: run CONFIG in OUTPUT_DIR, or runs/NAME. LAUNCH, set by launch/, starts Python.
+launch() {
+  local start
+  [ -f "$2" ] || fail "$2: no such file (ARCH is $ARCH)"
+  read -ra start <<<"${LAUNCH:-python}"
+  exec "${start[@]}" tools/run_net.py --cfg "$2" --opts OUTPUT_DIR "${OUTPUT_DIR:-runs/$1}" "${OPTS[@]}" "${@:3}"
+}
+
+# train CONFIG [KEY VALUE ...]: everything as CONFIG says.
+train() {
+  launch "$(basename "$1" .yaml)" "$@"
+}
+
+# train_base CONFIG DATASET [KEY VALUE ...]: train on the base classes of DATASET, then test on them.
+train_base() {
+  use_half "${2:-}" base
+  launch "$(basename "$1" .yaml)_$2" "$1" "${@:3}"
+}
+
+# test_all CONFIG DATASET [KEY VALUE ...]: test WEIGHTS, from a run of CONFIG, on all classes of DATASET.
+test_all() {
+  use_weights
+  use_classes "${2:-}"
+  launch "$(basename "$1" .yaml)_$TESTED$2${SPLIT:+_split$SPLIT}" "$1" "${@:3}"
+}
+
+# test_half CONFIG DATASET base|novel [KEY VALUE ...]: test WEIGHTS, from a run of CONFIG, on half of the classes.
+test_half() {
+  use_weights
+  use_half "${2:-}" "${3:-}"
+  launch "$(basename "$1" .yaml)_$TESTED$2_$3" "$1" "${@:4}"
+}
+
+# A test of the file in WEIGHTS, or of raw CLIP; with PATCHING, that share of raw CLIP is mixed into the file.
+use_weights() {
+  : "${WEIGHTS:?set it to the file to test, or to clip for raw CLIP}"
+  OPTS+=(TRAIN.ENABLE False)
+  TESTED=clip_
+  if [ "$WEIGHTS" = clip ]; then
+    compgen -G "${OUTPUT_DIR:-runs/none}/checkpoints/*" >/dev/null && fail "WEIGHTS=clip: $OUTPUT_DIR holds a run"
+    return 0
+  fi
+  TESTED=
+  OPTS+=(TEST.CUSTOM_LOAD True TEST.CUSTOM_LOAD_FILE "$WEIGHTS")
+  [ -z "${PATCHING:-}" ] ||
+    OPTS+=(TEST.PATCHING_MODEL True TEST.PATCHING_RATIO "$PATCHING" TEST.CLIP_ORI_PATH "${CLIP_ORI_PATH:-$ARCH}")
+}
+
+# use_classes DATASET: its class list; of Kinetics-600 the 160 new classes of split SPLIT.
+use_classes() {
+  local list=index2cls classes
+  case "$1" in
+    ucf101) classes=101 ;;
+    hmdb51) classes=51 ;;
+    k400) classes=400 ;;
+    k600) classes=160 list="zero_shot_split${SPLIT:=1}_index2cls" ;;
+    *) fail "dataset '$1': unknown; allowed: ucf101, hmdb51, k600, k400" ;;
+  esac
+  OPTS+=(DATA.INDEX_LABEL_MAPPING_FILE "label_db/$1/$list.json" MODEL.NUM_CLASSES "$classes")
+}
+
+# use_half DATASET base|novel: its class list. Test videos of base classes are in val.csv, of novel ones in test.csv.
+use_half() {
+  local classes file=val.csv
+  case "$1/$2" in
+    k400/base | k400/novel) classes=200 ;;
+    hmdb51/base) classes=26 ;;
+    hmdb51/novel) classes=25 ;;
+    ucf101/base) classes=51 ;;
+    ucf101/novel) classes=50 ;;
+    ssv2/base | ssv2/novel) classes=87 ;;
+    *) fail "'$1 $2': unknown; allowed: k400, hmdb51, ucf101 or ssv2, then base or novel (training: always base)" ;;
+  esac
+  [ "$2" = base ] || file=test.csv
+  OPTS+=(DATA.INDEX_LABEL_MAPPING_FILE "label_db/$1/base_to_novel/$2_index2cls.json" MODEL.NUM_CLASSES "$classes")
+  OPTS+=(TEST_FILE "$file")
+  [ "$1" != ssv2 ] || OPTS+=(DATA.RANDOM_FLIP False) # its classes tell left from right
+}
+
+fail() {
+  echo "error: $*" >&2
+  exit 2
+}

@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+# Open-VCLIP on Kinetics-400; $ARCH is vitb16 or vitl14. Arguments: KEY VALUE ...
+source "$(dirname "$0")/../../env.sh"
+train "configs/Kinetics/OpenVCLIP_${ARCH}_8x16_zeroshot.yaml" "$@"

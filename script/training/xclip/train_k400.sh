@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+# X-CLIP's cross-frame attention on Kinetics-400; $ARCH is vitb16 or vitl14. Arguments: KEY VALUE ...
+source "$(dirname "$0")/../../env.sh"
+train "configs/Kinetics/XCLIP_${ARCH}_8x16_zeroshot.yaml" "$@"

@@ -1,0 +1,334 @@
+"""Every script starts a valid run; launchers hand scripts on; what is missing is said in one line."""
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from slowfast.config.defaults import assert_and_infer_cfg
+from slowfast.datasets.label_set import LabelSet
+from slowfast.utils.parser import load_config
+
+ROOT = Path(__file__).resolve().parents[3]
+SCRIPTS = sorted((ROOT / "script").rglob("*.sh"))
+RUNS = [path for path in SCRIPTS if path.parents[1].name in {"training", "testing"}]
+LAUNCHERS = sorted((ROOT / "script" / "launch").glob("*.sh"))
+
+PATHS = {"DATA_DIR": "data dir", "VIDEO_ROOT": "videos"}
+FILES = {"WEIGHTS": "weights.pyth", "REPHRASED_LABELS": "rephrased.json"}
+HALVES = ("k400", "hmdb51", "ucf101", "ssv2")
+
+# Program -> what its stand-in does: print its own name and its arguments, each ended by a null character.
+RECORD = '#!/usr/bin/env bash\nprintf "%s\\0" "${0##*/}" "$@"\n'
+
+
+def name(path):
+    return str(path.relative_to(ROOT))
+
+
+def arguments_of(script):
+    """All (arguments, ARCH) that a script is made for."""
+    if script.name == "train_base_to_novel.sh":
+        return [((dataset,), "vitb16") for dataset in HALVES]
+    if script.name == "test_base_to_novel.sh":
+        return [((dataset, half), "vitb16") for dataset in HALVES for half in ("base", "novel")]
+    if script.name == "test_zero_shot.sh":
+        return [((dataset,), "vitb16") for dataset in ("ucf101", "hmdb51", "k600", "k400")] + [(("k600",), "vitl14")]
+    return [((), "vitb16"), ((), "vitl14")] if script.name == "train_k400.sh" else [((), "vitb16")]
+
+
+CASES = [
+    pytest.param(script, arguments, arch, id=" ".join([name(script), *arguments, arch]))
+    for script in RUNS
+    for arguments, arch in arguments_of(script)
+]
+
+
+@pytest.fixture
+def programs(tmp_path):
+    """Folder of stand-ins for the programs that scripts start."""
+    for program in ("python", "torchrun"):
+        write_program(tmp_path / program, RECORD)
+    return tmp_path
+
+
+def write_program(path, text):
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o755)
+
+
+def start(command, programs, **environment):
+    """Run a command of bash; return its words or, where it fails, its exit status and error lines."""
+    path = os.pathsep.join([str(programs), os.defpath])
+    done = subprocess.run(
+        ["bash", *map(str, command)], cwd=ROOT, env={"PATH": path, **environment}, capture_output=True, text=True
+    )
+    return done.stdout.split("\0")[:-1] if done.returncode == 0 else (done.returncode, done.stderr.splitlines())
+
+
+def resolve(words):
+    """The configuration of a recorded command line."""
+    program, flag, config, opts, *overrides = words
+    assert (program, flag, opts) == ("tools/run_net.py", "--cfg", "--opts")
+    return assert_and_infer_cfg(load_config(argparse.Namespace(opts=overrides), str(ROOT / config)))
+
+
+def values(cfg, *keys):
+    leaves = cfg.leaves()
+    return tuple(leaves[key] for key in keys)
+
+
+def environment_of(script, **more):
+    """What a script needs, and nothing else: an unneeded variable could hide that it is read."""
+    text = script.read_text(encoding="utf-8")
+    needed = {key: value for key, value in FILES.items() if key == "WEIGHTS" or key in text}
+    tclip = {"TEXT_FEATURES": "features.pt"} if "TEXT_FEATURES:?" in text else {}
+    return {**PATHS, **needed, **tclip, **more}
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=name)
+def test_every_script_is_valid_bash(script):
+    subprocess.run(["bash", "-n", script], check=True)
+    text = script.read_text(encoding="utf-8")
+    assert text.startswith(("#!/usr/bin/env bash\n#", "# shellcheck shell=bash\n#"))
+    if script in RUNS:
+        assert len(text.splitlines()) <= 15
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_shellcheck_has_nothing_to_say():
+    subprocess.run(["shellcheck", "-x", "-P", "SCRIPTDIR", *SCRIPTS], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(("script", "arguments", "arch"), CASES)
+def test_every_script_resolves_to_a_valid_run(script, arguments, arch, programs):
+    environment = environment_of(script, ARCH=arch, NUM_GPUS="2")
+    program, *words = start([script, *arguments, "LOG_PERIOD", "3"], programs, **environment)
+    cfg = resolve(words)
+    testing = script.parents[1].name == "testing"
+    assert program == "python"
+    assert values(cfg, "LOG_PERIOD", "NUM_GPUS") == (3, 2)
+    assert values(cfg, "DATA.PATH_TO_DATA_DIR", "DATA.PATH_PREFIX") == ("data dir", "videos")
+    assert values(cfg, "MODEL.ARCH") == ("vitl14" if "vitl14" in script.name else arch,)
+    assert values(cfg, "TEST.NUM_ENSEMBLE_VIEWS", "TEST.NUM_SPATIAL_CROPS") == (3, 1)
+    assert values(cfg, "TRAIN.ENABLE", "TEST.CUSTOM_LOAD") == (not testing, testing)
+    assert values(cfg, "TEST.CUSTOM_LOAD_FILE") == ("weights.pyth" if testing else None,)
+    if "REPHRASED_LABELS" in environment:
+        assert cfg.DATA.INDEX_LABEL_MAPPING_FILE == "rephrased.json"
+    else:
+        assert len(LabelSet.from_json(ROOT / cfg.DATA.INDEX_LABEL_MAPPING_FILE)) == cfg.MODEL.NUM_CLASSES
+
+
+def test_no_two_runs_share_their_folder(programs):
+    folders = {}
+    for case in CASES:
+        script, arguments, arch = case.values
+        if not re.search(r"^(train|test_all|test_half) |^launch tclip", script.read_text(encoding="utf-8"), re.M):
+            continue  # another name of one of the others
+        folder = resolve(start([script, *arguments], programs, **environment_of(script, ARCH=arch))[1:]).OUTPUT_DIR
+        assert folders.setdefault(folder, case.id) == case.id
+    assert len(folders) > 90
+
+
+def test_the_number_of_gpus_is_that_of_the_file_unless_the_environment_says_more(programs):
+    script = ROOT / "script/training/openvclip/train_k400.sh"
+    assert resolve(start([script], programs, **PATHS)[1:]).NUM_GPUS == 8
+    assert resolve(start([script, "NUM_GPUS", "4"], programs, **PATHS, NUM_GPUS="2")[1:]).NUM_GPUS == 4
+
+
+def test_text_features_and_output_folder_come_from_the_environment(programs):
+    script = ROOT / "script/testing/stdd/ucf101.sh"
+    environment = {**PATHS, **FILES, "TEXT_FEATURES": "features.pt", "OUTPUT_DIR": "runs/here"}
+    cfg = resolve(start([script], programs, **environment)[1:])
+    assert (cfg.DATA.TEXT_AUG, cfg.DATA.TEXT_AUG_FEATURE_FILE) == (True, "features.pt")
+    assert cfg.OUTPUT_DIR == "runs/here"
+
+
+@pytest.mark.parametrize(
+    ("arch", "patching", "expected"),
+    [
+        ("vitb16", None, (True, 0.5)),
+        ("vitl14", None, (True, 0.6)),
+        ("vitb16", "0.3", (True, 0.3)),
+        ("vitb16", "", (False, 0.5)),
+    ],
+)
+def test_open_vclip_mixes_raw_clip_in(arch, patching, expected, programs):
+    script = ROOT / "script/testing/openvclip/test_zero_shot.sh"
+    given = {} if patching is None else {"PATCHING": patching}
+    cfg = resolve(start([script, "ucf101"], programs, **PATHS, **FILES, ARCH=arch, **given)[1:])
+    assert values(cfg, "TEST.PATCHING_MODEL", "TEST.PATCHING_RATIO") == expected
+    assert values(cfg, "TEST.CLIP_ORI_PATH") == (arch if expected[0] else None,)
+
+
+def test_raw_clip_is_tested_without_a_file(programs, tmp_path):
+    script = ROOT / "script/testing/clip/test_zero_shot.sh"
+    cfg = resolve(start([script, "hmdb51"], programs, **PATHS, WEIGHTS="clip")[1:])
+    assert (cfg.TRAIN.ENABLE, cfg.TEST.CUSTOM_LOAD, cfg.MODEL.TEMPORAL_MODELING_TYPE) == (False, False, None)
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "checkpoint_epoch_00001.pyth").touch()
+    used = {**PATHS, "WEIGHTS": "clip", "OUTPUT_DIR": str(tmp_path / "run")}
+    status, (line,) = start([script, "hmdb51"], programs, **used)
+    assert (status, "holds a run" in line) == (2, True)
+
+
+def test_kinetics_600_has_three_splits(programs):
+    script = ROOT / "script/testing/stdd/k600.sh"
+    cfg = resolve(start([script], programs, **PATHS, **FILES, SPLIT="3")[1:])
+    assert cfg.DATA.INDEX_LABEL_MAPPING_FILE == "label_db/k600/zero_shot_split3_index2cls.json"
+    assert cfg.OUTPUT_DIR.endswith("_k600_split3")
+
+
+def test_novel_classes_are_in_the_test_file_and_ssv2_is_not_mirrored(programs):
+    test, train = (
+        ROOT / f"script/{part}_base_to_novel.sh" for part in ("testing/froster/test", "training/froster/train")
+    )
+    environment = PATHS | FILES
+    files = {
+        half: resolve(start([test, "ssv2", half], programs, **environment)[1:]).TEST_FILE for half in ("base", "novel")
+    }
+    assert files == {"base": "val.csv", "novel": "test.csv"}
+    cfg = resolve(start([train, "ssv2"], programs, **environment)[1:])
+    assert (cfg.DATA.RANDOM_FLIP, cfg.TRAIN.BATCH_SIZE, cfg.SOLVER.MAX_EPOCH) == (False, 32, 12)
+    assert resolve(start([train, "k400"], programs, **environment)[1:]).TRAIN.BATCH_SIZE == 64
+
+
+@pytest.mark.parametrize("script", RUNS, ids=name)
+def test_a_script_says_which_variable_is_missing(script, programs):
+    (arguments, arch), *_ = arguments_of(script)
+    environment = environment_of(script, ARCH=arch)
+    needed = set(environment) - {"ARCH"} - ({"WEIGHTS"} if script.parents[1].name == "training" else set())
+    for variable in needed:
+        given = {key: value for key, value in environment.items() if key != variable}
+        status, (line,) = start([script, *arguments], programs, **given)
+        assert status != 0
+        assert f"{variable}: set it to" in line
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "expected"),
+    [
+        ("testing/stdd/test_zero_shot.sh", ["ucf"], "dataset 'ucf': unknown; allowed: ucf101"),
+        ("testing/froster/test_zero_shot.sh", [], "dataset '': unknown"),
+        ("testing/clip/test_base_to_novel.sh", ["k400", "both"], "'k400 both': unknown; allowed"),
+        ("training/froster/train_base_to_novel.sh", [], "' base': unknown; allowed: k400"),
+        ("training/clip/train_base_to_novel.sh", ["k600"], "'k600 base': unknown; allowed: k400"),
+        ("run.sh", ["configs/absent.yaml"], "configs/absent.yaml: no such file"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(script, arguments, expected, programs):
+    status, (line,) = start([ROOT / "script" / script, *arguments], programs, **PATHS, **FILES)
+    assert (status, expected in line) == (2, True)
+
+
+def test_an_architecture_without_a_file_is_named(programs):
+    script = ROOT / "script/training/xclip/train_k400.sh"
+    status, (line,) = start([script], programs, **PATHS, ARCH="vitb32")
+    assert status == 2
+    assert "XCLIP_vitb32_8x16_zeroshot.yaml: no such file (ARCH is vitb32)" in line
+
+
+MEETING = {"NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "host0", "NUM_GPUS": "4"}
+
+
+@pytest.mark.parametrize(
+    "command", ["script/training/clip/train_k400.sh", "configs/Kinetics/CLIP_vitb16_8x16_zeroshot.yaml"]
+)
+def test_torchrun_starts_a_script_or_a_file(command, programs):
+    launcher = ROOT / "script/launch/multi_node.sh"
+    program, *words = start([launcher, command, "LOG_PERIOD", "3"], programs, **PATHS, **MEETING)
+    at = words.index("tools/run_net.py")
+    assert [program, *words[:at]] == [
+        *("torchrun", "--nnodes", "2", "--node_rank", "1", "--nproc_per_node", "4"),
+        *("--master_addr", "host0", "--master_port", "29500"),
+    ]
+    cfg = resolve(words[at:])
+    assert (cfg.NUM_GPUS, cfg.LOG_PERIOD, cfg.DATA.PATH_TO_DATA_DIR) == (4, 3, "data dir")
+
+
+@pytest.mark.parametrize("variable", MEETING)
+def test_torchrun_needs_to_know_the_machines(variable, programs):
+    given = {key: value for key, value in (PATHS | MEETING).items() if key != variable}
+    status, (line,) = start([ROOT / "script/launch/multi_node.sh", "script/run.sh"], programs, **given)
+    assert status != 0
+    assert f"{variable}: set it to" in line
+
+
+SLURM = {
+    **PATHS,
+    "SLURM_JOB_ID": "77",
+    "SLURM_JOB_NODELIST": "host[0-1]",
+    "SLURM_JOB_NUM_NODES": "2",
+    "SLURM_GPUS_ON_NODE": "8",
+    "SLURM_CPUS_PER_TASK": "16",
+}
+SCONTROL = (
+    '#!/usr/bin/env bash\ncase "$1" in show) printf "host0\\nhost1\\n" ;; *) echo "$*" >"${0%/*}/requeued" ;; esac\n'
+)
+# Runs its command as the second of two machines.
+SRUN = '#!/usr/bin/env bash\nwhile [[ "$1" == --* ]]; do shift; done\nSLURM_NODEID=1 exec "$@"\n'
+# Waits for the job to be queued again.
+SLOW_SRUN = '#!/usr/bin/env bash\ntouch "${0%/*}/started"\nuntil [ -e "${0%/*}/requeued" ]; do sleep 0.05; done\n'
+
+
+def test_a_slurm_job_starts_torchrun_on_every_machine(programs):
+    write_program(programs / "scontrol", SCONTROL)
+    write_program(programs / "srun", SRUN)
+    command = [ROOT / "script/launch/slurm.sh", "script/training/clip/train_k400.sh", "LOG_PERIOD", "3"]
+    program, *words = start(command, programs, **SLURM)
+    at = words.index("tools/run_net.py")
+    assert [program, *words[:at]] == [
+        *("torchrun", "--nnodes", "2", "--node_rank", "1", "--nproc_per_node", "8"),
+        *("--master_addr", "host0", "--master_port", "20077"),
+    ]
+    assert resolve(words[at:]).NUM_GPUS == 8
+
+
+def test_a_slurm_job_ends_with_the_status_of_its_run(programs):
+    write_program(programs / "scontrol", SCONTROL)
+    write_program(programs / "srun", "#!/usr/bin/env bash\nexit 3\n")
+    status, lines = start([ROOT / "script/launch/slurm.sh", "script/run.sh"], programs, **SLURM)
+    assert (status, lines) == (3, [])
+
+
+@pytest.mark.parametrize(("restarts", "expected"), [("0", True), ("20", False)])
+def test_a_slurm_job_queues_itself_again_before_its_time_is_up(restarts, expected, programs):
+    write_program(programs / "scontrol", SCONTROL)
+    write_program(programs / "srun", SLOW_SRUN)
+    path = os.pathsep.join([str(programs), os.defpath])
+    environment = {"PATH": path, **SLURM, "SLURM_RESTART_COUNT": restarts}
+    command = ["bash", str(ROOT / "script/launch/slurm.sh"), "script/run.sh"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as job:
+        while not (programs / "started").exists():
+            time.sleep(0.02)
+        job.send_signal(signal.SIGUSR1)
+        assert job.stdout.readline().startswith("time is nearly up")
+        if not expected:
+            assert not (programs / "requeued").exists()
+            (programs / "requeued").touch()
+        job.wait()
+    assert (programs / "requeued").read_text(encoding="utf-8") == ("requeue 77\n" if expected else "")
+
+
+def test_slurm_options_stand_where_sbatch_reads_them():
+    lines = (ROOT / "script/launch/slurm.sh").read_text(encoding="utf-8").splitlines()
+    options = [line for line in lines if line.startswith("#SBATCH")]
+    assert lines[1 : 1 + len(options)] == options
+    assert {"#SBATCH --requeue", "#SBATCH --signal=B:USR1@120", "#SBATCH --open-mode=append"} <= set(options)
+
+
+def test_a_slurm_script_is_for_sbatch(programs):
+    status, (line,) = start([ROOT / "script/launch/slurm.sh", "script/run.sh"], programs, **PATHS)
+    assert status != 0
+    assert "SLURM_JOB_ID: start this file with sbatch" in line
+
+
+def test_submitit_gets_its_options_and_the_script(programs):
+    words = start([ROOT / "script/launch/submitit.sh", "--nodes", "2", "script/run.sh"], programs)
+    assert words == ["python", "tools/submit.py", "--nodes", "2", "script/run.sh"]
