@@ -65,14 +65,14 @@ class RandAugmentSettings:
             raise ValueError(
                 f"AUG.INTERPOLATION: found {self.interpolation!r}, allowed: 'bicubic', 'bilinear', 'random'"
             )
-        for name, valid in (
-            ("magnitude", 0 <= self.magnitude <= MAX_MAGNITUDE),
-            ("number of operations", self.layers >= 1),
-            ("deviation", self.deviation >= 0),
-            ("share applied", 0 <= self.probability <= 1),
+        for part, value, low, high in (
+            ("m", self.magnitude, 0, MAX_MAGNITUDE),
+            ("n", self.layers, 1, math.inf),
+            ("mstd", self.deviation, 0, math.inf),
+            ("p", self.probability, 0, 1),
         ):
-            if not valid:
-                raise ValueError(f"AUG.AA_TYPE: the {name} is out of range; allowed: {_GRAMMAR}")
+            if not low <= value <= high:
+                raise ValueError(f"AUG.AA_TYPE: {part}{value} is out of range; allowed: {_GRAMMAR}")
         choices = sum(operation.weight > 0 for operation in OPERATIONS.values())
         if self.weighted and self.layers > choices:
             raise ValueError(
