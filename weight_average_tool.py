@@ -55,6 +55,23 @@ def collect(args: argparse.Namespace, config: AverageConfig) -> list[EpochWeight
     return members
 
 
+def activation_record(args: argparse.Namespace, members: list[EpochWeights]) -> dict[str, str]:
+    """What the averaged files say about the activation of their CLIP, if the checkpoints say anything.
+
+    Raises:
+        ValueError: if they have different ones.
+    """
+    from slowfast.models.clip.files import ACTIVATION_ENTRY
+    from slowfast.models.clip.weights import clip_activation
+
+    files = [args.clip if member.clip_only else args.source_dir / member.name for member in members]
+    found = {str(file): activation for file in files if (activation := clip_activation(file)) is not None}
+    if len(set(found.values())) > 1:
+        texts = ", ".join(f"{file} has {activation}" for file, activation in found.items())
+        raise ValueError(f"weights of models with different activations cannot be averaged: {texts}")
+    return {ACTIVATION_ENTRY: next(iter(found.values()))} if found else {}
+
+
 def run(args: argparse.Namespace) -> None:
     """Average, write the files and print which epoch had which weight."""
     from slowfast.engine.average import AverageConfig, average
@@ -66,12 +83,13 @@ def run(args: argparse.Namespace) -> None:
     )
     methods = list(dict.fromkeys(args.methods))
     members = collect(args, config)
+    record = activation_record(args, members)
     results = average(members, methods, config)
     rows = [[m.epoch, m.name, *(f"{results[method].weights[m.epoch]:.5f}" for method in methods)] for m in members]
     print(format_table(["epoch", "file", *methods], rows))
     for method in methods:
         path = args.output_dir / f"{method}_{args.start}_{args.end}.pth"
-        atomic_save({"model_state": results[method].state}, path)
+        atomic_save({"model_state": results[method].state, **record}, path)
         print(f"wrote {path}  sha256 {sha256_file(path)[:16]}")
 
 

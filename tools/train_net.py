@@ -117,7 +117,8 @@ def _initialise(cfg: CfgNode, method: Method, optimizer: torch.optim.Optimizer, 
         The epoch to start with, 0-based.
     """
     if cfg.TRAIN.CUSTOM_LOAD:
-        load_into(method, read_checkpoint(cfg.TRAIN.CUSTOM_LOAD_FILE).model_state, source=cfg.TRAIN.CUSTOM_LOAD_FILE)
+        custom = read_checkpoint(cfg.TRAIN.CUSTOM_LOAD_FILE)
+        load_into(method, custom.model_state, source=custom.path, activation=custom.activation)
     # Rank 0 decides: where machines do not share the folder, the others fail instead of starting at another epoch.
     source = broadcast_object(last_checkpoint(cfg.OUTPUT_DIR, task=cfg.TASK)) if cfg.TRAIN.AUTO_RESUME else None
     epoch_reset = False

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from slowfast.config.node import CfgNode
-from slowfast.engine.checkpoint import CLIP_PREFIX, last_checkpoint, load_model_state, patch_state, read_checkpoint
+from slowfast.engine.checkpoint import (
+    CLIP_PREFIX,
+    check_activation,
+    last_checkpoint,
+    load_model_state,
+    patch_state,
+    read_checkpoint,
+)
 from slowfast.engine.interpolated_step import InterpolatedWeightStep, InterpolationConfig, RawClip, clip_parameters
 from slowfast.engine.lr_policy import LrSchedule
 from slowfast.engine.optim import DEFAULT_KEYWORD, OptimizerConfig, make_optimizer
@@ -17,7 +24,8 @@ from slowfast.engine.precision import choose_precision
 from slowfast.engine.step import PlainStep, Step, StepConfig
 from slowfast.methods.base import Method
 from slowfast.models.clip.experts import experts_like_clip
-from slowfast.models.clip.weights import load_clip_state_dict
+from slowfast.models.clip.layers import Activation
+from slowfast.models.clip.weights import clip_activation, load_clip_state_dict
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -165,22 +173,35 @@ def load_test_weights(cfg: CfgNode, method: Method) -> Path | None:
     if not source:
         logger.info("Testing CLIP as it was built: no checkpoint is named, and OUTPUT_DIR holds none")
         return None
-    state = read_checkpoint(source, clear_name_patterns=cfg.TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN).model_state
+    checkpoint = read_checkpoint(source, clear_name_patterns=cfg.TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN)
+    state = checkpoint.model_state
     if test.CUSTOM_LOAD and test.PATCHING_MODEL:
         clip = load_clip_state_dict(test.CLIP_ORI_PATH)
+        check_activation(
+            method, clip_activation(test.CLIP_ORI_PATH), source=f"TEST.CLIP_ORI_PATH: {test.CLIP_ORI_PATH}"
+        )
         clip |= experts_like_clip(clip, [name.removeprefix(CLIP_PREFIX) for name in state])
         state = patch_state(clip, state, ratio=test.PATCHING_RATIO)
         logger.info("Mixed raw CLIP into the weights, ratio %s", test.PATCHING_RATIO)
-    load_into(method, state, source=source)
+    load_into(method, state, source=source, activation=checkpoint.activation)
     return Path(source)
 
 
-def load_into(method: Method, state: dict[str, Tensor], *, source: str | Path) -> None:
+def load_into(
+    method: Method, state: dict[str, Tensor], *, source: str | Path, activation: Activation | None = None
+) -> None:
     """Load weights into a method; only what the method declares optional or transient may differ.
 
+    Args:
+        method: the unwrapped method.
+        state: weights under our names.
+        source: the file, for the error.
+        activation: what they were trained with, None where it is unknown.
+
     Raises:
-        ValueError: if the weights do not fit.
+        ValueError: if the weights do not fit, or the method has another activation.
     """
+    check_activation(method, activation, source=source)
     report = load_model_state(
         method,
         state,

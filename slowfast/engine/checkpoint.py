@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from slowfast.models.clip.files import ACTIVATION_ENTRY, WeightFile, read_weight_file
-from slowfast.models.clip.layers import Activation
+from slowfast.models.clip.layers import Activation, activation_of
 from slowfast.models.clip.layouts import CLIP_PREFIX, TEACHER_PREFIX, clip_names, find_layout, without_wrappers
 from slowfast.utils.distributed import is_master
 from slowfast.utils.io import atomic_save
@@ -121,6 +121,7 @@ def save_checkpoint(
     cfg_text: str,
     optimizer_state: Mapping[str, Any] | None = None,
     scaler_state: Mapping[str, Any] | None = None,
+    activation: Activation | None = None,
     task: str = "",
     extra: Mapping[str, Any] | None = None,
 ) -> Path:
@@ -133,6 +134,7 @@ def save_checkpoint(
         cfg_text: configuration as YAML text.
         optimizer_state: state dict of the optimiser.
         scaler_state: state dict of the gradient scaler, None without one.
+        activation: activation of the method's CLIP, None without one.
         task: prefix of the name.
         extra: more entries, of types that load safely (tensors, numbers, strings, lists, dicts).
 
@@ -151,6 +153,8 @@ def save_checkpoint(
         content["optimizer_state"] = dict(optimizer_state)
     if scaler_state is not None:
         content["scaler_state"] = dict(scaler_state)
+    if activation is not None:
+        content[ACTIVATION_ENTRY] = activation
     extra = extra or {}
     assert not set(extra) & set(_RESERVED), f"reserved names: {sorted(set(extra) & set(_RESERVED))}"
     atomic_save({**content, **extra}, path)
@@ -268,6 +272,25 @@ def load_model_state(
     return LoadReport(missing=tuple(missing), unused=tuple(unexpected))
 
 
+def check_activation(module: nn.Module, activation: Activation | None, *, source: str | Path) -> None:
+    """Refuse weights that were trained with another activation than the model has.
+
+    Args:
+        module: the unwrapped method.
+        activation: that of the weights, None where it is unknown.
+        source: the file, for the error.
+
+    Raises:
+        ValueError: if they differ.
+    """
+    own = activation_of(module)
+    if None not in (own, activation) and own != activation:
+        raise ValueError(
+            f"{source}: was trained with the activation {activation}, but the model has {own}; "
+            "set MODEL.CLIP_WEIGHTS to the CLIP that it was tuned from, or MODEL.CLIP_ACTIVATION"
+        )
+
+
 def resume(
     checkpoint: Checkpoint,
     module: nn.Module,
@@ -290,7 +313,11 @@ def resume(
         allow_unexpected: as in `load_model_state`.
 
     Returns: the 0-based epoch to start with.
+
+    Raises:
+        ValueError: if something does not fit.
     """
+    check_activation(module, checkpoint.activation, source=checkpoint.path)
     load_model_state(
         module,
         checkpoint.model_state,

@@ -18,6 +18,7 @@ from slowfast.engine.meters import IterationTime, IterationTimer, LossGuard, Tra
 from slowfast.engine.optim import set_learning_rate
 from slowfast.engine.step import Step, StepResult
 from slowfast.methods.base import Method
+from slowfast.models.clip.layers import activation_of
 from slowfast.utils.distributed import all_gather_objects, all_reduce_sum, get_world_size, is_master
 from slowfast.utils.logging import get_logger, log_json_stats
 from slowfast.utils.seed import derive_seed, seed_everything
@@ -175,6 +176,7 @@ class Trainer:
             model_state=self.method.checkpoint_state(),
             optimizer_state=self.optimizer.state_dict(),
             scaler_state=self.scaler.state_dict() if self.scaler.is_enabled() else None,
+            activation=activation_of(self.method),
             cfg_text=self.config.config_text,
             task=self.config.task,
         )

@@ -148,3 +148,10 @@ def use_activation(module: nn.Module, name: Activation) -> None:
     for block in module.modules():
         if isinstance(block, ResidualBlock):
             block.mlp.gelu = ACTIVATIONS[name]()
+
+
+def activation_of(module: nn.Module) -> Activation | None:
+    """Name the activation of the blocks inside a module; None where there is no block."""
+    used = {type(block.mlp.gelu) for block in module.modules() if isinstance(block, ResidualBlock)}
+    assert len(used) <= 1, f"blocks with different activations: {used}"
+    return None if not used else "quick_gelu" if used == {QuickGELU} else "gelu"

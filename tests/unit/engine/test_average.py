@@ -213,7 +213,8 @@ def test_tool_end_to_end_with_raw_clip(tmp_path):
     assert "clip.pt" in run.stdout
     assert sorted(path.name for path in out.iterdir()) == [f"{m}_0_3.pth" for m in ("bwa", "ewa", "gwa", "swa")]
     mean = torch.load(out / "swa_0_3.pth", weights_only=True)
-    assert set(mean) == {"model_state"}
+    assert set(mean) == {"model_state", "clip_activation"}
+    assert mean["clip_activation"] == "quick_gelu"
     expected = (states[0]["visual.proj"].half().float() + states[1]["visual.proj"] + states[2]["visual.proj"]) / 3
     torch.testing.assert_close(mean["model_state"]["model.visual.proj"], expected)
 
