@@ -3,7 +3,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from slowfast.config.defaults import get_cfg
-from slowfast.datasets.build import build_dataset, build_split_loader, build_video_loader
+from slowfast.datasets.build import build_dataset, build_mixup, build_split_loader, build_video_loader
 from slowfast.datasets.label_set import LabelSet
 from slowfast.datasets.types import Split
 
@@ -75,6 +75,61 @@ def test_settings_reach_the_clips(cfg, make_split):
     cfg.DATA.REVERSE_INPUT_CHANNEL = True
     swapped = build_dataset(split, cfg=cfg)[(0, 0)]
     assert torch.equal(swapped.frames, item.frames.flip(1))
+
+
+def test_augmentation_reaches_the_clips(cfg, make_split):
+    split = make_split("train")
+    cfg.AUG.NUM_SAMPLE = 2
+    plain = build_dataset(split, cfg=cfg)[(0, 0)].frames
+    assert torch.equal(build_dataset(split, cfg=cfg)[(0, 0)].frames, plain)
+    cfg.AUG.ENABLE = True
+    cfg.AUG.AA_TYPE, cfg.AUG.COLOR_JITTER, cfg.AUG.RE_PROB = "", 0.0, 0.0
+    assert torch.equal(build_dataset(split, cfg=cfg)[(0, 0)].frames, plain)
+    cfg.AUG.RE_PROB, cfg.AUG.RE_MODE, cfg.AUG.RE_SPLIT = 1.0, "const", True
+    cfg.DATA.MEAN = [0.2, 0.4, 0.6]
+    erased = build_dataset(split, cfg=cfg)[(0, 0)].frames
+    assert torch.equal(erased[0], plain[0])
+    changed = (erased[1] != plain[1]).any(dim=0)
+    assert erased[1][:, changed].unique(dim=1).flatten().tolist() == [51, 102, 153]
+    cfg.DATA.REVERSE_INPUT_CHANNEL = True  # the mean is that of the channels as they travel
+    swapped = build_dataset(split, cfg=cfg)[(0, 0)].frames[1]
+    assert swapped[:, changed].unique(dim=1).flatten().tolist() == [51, 102, 153]
+    cfg.AUG.COLOR_JITTER = 0.9
+    assert not torch.equal(build_dataset(split, cfg=cfg)[(0, 0)].frames[0], plain[0])
+    cfg.AUG.AA_TYPE = "rand-m9-n4-p1-inc1"
+    assert not torch.equal(build_dataset(split, cfg=cfg)[(0, 0)].frames[0], plain[0])
+    val = build_dataset(make_split("val"), cfg=cfg)[0]
+    cfg.AUG.ENABLE = False
+    assert torch.equal(build_dataset(make_split("val"), cfg=cfg)[0].frames, val.frames)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("AA_TYPE", "augmix-m3", r"^AUG\.AA_TYPE: found 'augmix-m3'"),
+        ("INTERPOLATION", "area", r"^AUG\.INTERPOLATION: found 'area'"),
+        ("RE_MODE", "zero", r"^AUG\.RE_MODE: found 'zero'"),
+        ("RE_SPLIT", True, r"^AUG\.RE_SPLIT: True keeps the first crop, and AUG\.NUM_SAMPLE 1 makes no other"),
+    ],
+)
+def test_augmentation_is_checked_at_the_start(cfg, make_split, key, value, message):
+    cfg.AUG[key] = value
+    split = make_split("train")
+    build_split_loader(split, cfg=cfg)
+    cfg.AUG.ENABLE = True
+    with pytest.raises(ValueError, match=message):
+        build_split_loader(split, cfg=cfg)
+
+
+def test_mixup_takes_the_classes_of_the_split(cfg):
+    assert build_mixup(cfg, 7) is None
+    cfg.MIXUP.ENABLE = True
+    cfg.MIXUP.SWITCH_PROB = 0.25
+    mix = build_mixup(cfg, 7)
+    assert (mix.num_classes, mix.settings.switch_prob, mix.settings.label_smoothing) == (7, 0.25, 0.1)
+    cfg.MIXUP.ALPHA = cfg.MIXUP.CUTMIX_ALPHA = 0.0
+    with pytest.raises(ValueError, match=r"^MIXUP\.ALPHA: is 0"):
+        build_mixup(cfg, 7)
 
 
 def test_making_an_iterator_leaves_the_global_generator_alone(cfg, make_split):

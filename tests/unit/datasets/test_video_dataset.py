@@ -5,8 +5,10 @@ from torch.utils.data import DataLoader
 
 from slowfast.datasets.annotation import VideoRecord
 from slowfast.datasets.decode import DecodeError, VideoInfo
+from slowfast.datasets.rand_augment import OPERATIONS, parse_rand_augment
+from slowfast.datasets.random_erasing import ErasingSettings
 from slowfast.datasets.sampler import TrainBatchSampler
-from slowfast.datasets.transforms import SpatialSettings
+from slowfast.datasets.transforms import AugmentSettings, SpatialSettings
 from slowfast.datasets.types import collate
 from slowfast.datasets.video_dataset import SamplingSettings, VideoDataset
 
@@ -128,6 +130,112 @@ class TestTraining:
         batch = collate([item, dataset("train")[(0, 2)]])
         assert len(batch) == 1
         assert len(batch.bad) == 6
+
+
+class PictureDecoder(FakeDecoder):
+    """Videos of one noise picture each, larger than the crop."""
+
+    def __call__(self, path, plan, *, stamps=False):
+        count = len(super().__call__(path, plan, stamps=stamps))
+        picture = np.random.RandomState(int(path[1:])).randint(40, 200, (48, 64, 3)).astype(np.uint8)
+        return np.repeat(picture[None], count, axis=0)
+
+
+class TestAugmentation:
+    SPATIAL = SpatialSettings(jitter_scales=(40, 56), train_crop=32, test_crop=32)
+    FULL = AugmentSettings(rand_augment=parse_rand_augment("rand-m7-n4-mstd0.5-inc1"), erasing=ErasingSettings())
+    ERASE = AugmentSettings(erasing=ErasingSettings(probability=1.0, mode="const", mean=(0.0, 0.0, 0.0)))
+
+    def videos(self, augment=None, **options):
+        return dataset("train", augment=augment, decode=PictureDecoder(), **{"spatial": self.SPATIAL, **options})
+
+    def test_all_frames_of_a_clip_alike(self):
+        settings = AugmentSettings(rand_augment=self.FULL.rand_augment)
+        for index in range(6):
+            (clip,) = self.videos(settings)[(0, index)].frames
+            assert torch.equal(clip, clip[:, :1].expand_as(clip))
+
+    def test_crop_stays_where_it_is(self):
+        for number in range(6):
+            plain = self.videos(crops_per_clip=2)[(number, number)].frames
+            erased = self.videos(self.ERASE, crops_per_clip=2)[(number, number)].frames
+            kept = erased != 0
+            assert 0.5 < kept.float().mean() < 1
+            assert torch.equal(erased[kept], plain[kept])  # the same scale, crop and flip
+        for epoch in range(4):
+            args = {"sampling": SamplingSettings(num_frames=4, sampling_rate=4, jitter_fps=10.0)}
+            plain, augmented = (dataset("train", augment=a, **args)[(epoch, 2)] for a in (None, self.ERASE))
+            kept = augmented.frames != 0
+            assert torch.equal(augmented.frames[kept], plain.frames[kept])  # the same place in time
+
+    def test_crops_of_a_clip_are_augmented_differently(self):
+        spatial = SpatialSettings(jitter_scales=(48, 48), train_crop=32, flip=False)
+        settings = AugmentSettings(color_jitter=0.4)
+        item = self.videos(settings, crops_per_clip=4, spatial=spatial)[(0, 1)]
+        means = [clip.float().mean().item() for clip in item.frames]
+        assert len({round(mean / 4) for mean in means}) > 2
+        boxes = self.videos(self.ERASE, crops_per_clip=4, spatial=spatial)[(0, 1)].frames
+        masks = (boxes == 0).all(dim=1)
+        assert len({tuple(mask.flatten().tolist()) for mask in masks}) == 4
+
+    def test_differs_between_epochs_and_follows_from_the_seed(self):
+        one, other = (self.videos(self.FULL, crops_per_clip=2) for _ in range(2))
+        items = [one[(epoch, 0)] for epoch in range(6)]
+        for epoch, item in enumerate(items):
+            assert_same(item, other[(epoch, 0)])
+        assert len({tuple(item.frames.flatten().tolist()) for item in items}) == 6
+
+    def test_workers_change_nothing(self):
+        def batches(workers):
+            videos = self.videos(self.FULL, count=12, crops_per_clip=2)
+            sampler = TrainBatchSampler(12, batch_size=4, seed=7)
+            return list(DataLoader(videos, batch_sampler=sampler, num_workers=workers, collate_fn=collate))
+
+        for alone, shared in zip(batches(0), batches(2), strict=True):
+            assert len(alone) == 8
+            assert_same(alone, shared)
+
+    def test_first_crop_stays_clean(self):
+        settings = AugmentSettings(erasing=self.ERASE.erasing, clean_first=True)
+        plain = self.videos(crops_per_clip=3)[(0, 3)].frames
+        kept = self.videos(settings, crops_per_clip=3)[(0, 3)].frames
+        assert [torch.equal(*pair) for pair in zip(plain, kept, strict=True)] == [True, False, False]
+
+    def test_runs_before_the_crop(self, monkeypatch):
+        sizes = []
+        operation = OPERATIONS["Invert"]
+        for name in OPERATIONS:
+            fake = type(operation)(
+                lambda frames, amount, warp: (sizes.append(tuple(frames.shape)), frames)[1],
+                *(operation.level,) * 2,
+                0.1,
+            )
+            monkeypatch.setitem(OPERATIONS, name, fake)
+        self.videos(AugmentSettings(rand_augment=parse_rand_augment("rand-n3-p1")), crops_per_clip=2)[(0, 0)]
+        assert sizes == [(4, 3, 48, 64)] * 6
+
+    def test_float32_clips_are_erased_exactly(self):
+        spatial = SpatialSettings(jitter_scales=(40, 56), train_crop=32, dtype="float32")
+        settings = AugmentSettings(erasing=ErasingSettings(probability=1.0, mode="const", mean=(0.3, 0.4, 0.5)))
+        (clip,) = self.videos(settings, spatial=spatial)[(0, 0)].frames
+        values = [
+            (clip[channel] == np.float32(255 * mean)).float().mean() for channel, mean in enumerate((0.3, 0.4, 0.5))
+        ]
+        assert min(values) > 0.01
+
+    def test_evaluation_is_not_augmented(self):
+        for mode in ("val", "test"):
+            plain = dataset(mode, decode=PictureDecoder(), spatial=self.SPATIAL)[0]
+            assert_same(dataset(mode, decode=PictureDecoder(), spatial=self.SPATIAL, augment=self.FULL)[0], plain)
+
+    def test_bad_video_takes_the_augmentation_of_its_place(self):
+        decode = PictureDecoder(bad={"v4"})
+        one, other = (dataset("train", augment=self.FULL, decode=decode, spatial=self.SPATIAL) for _ in range(2))
+        assert_same(one[(1, 4)], other[(1, 4)])
+
+    def test_strength_is_checked(self):
+        with pytest.raises(ValueError, match=r"AUG\.COLOR_JITTER: found -1, allowed: 0 or more"):
+            AugmentSettings(color_jitter=-1)
 
 
 class TestEvaluation:

@@ -2,9 +2,11 @@ import json
 import logging
 import re
 
+import numpy as np
 import pytest
 import torch
 
+from slowfast.datasets.mixup import MixUp, MixUpSettings
 from slowfast.engine.checkpoint import list_checkpoints
 from slowfast.engine.lr_policy import LrSchedule, learning_rate
 from slowfast.engine.precision import Precision
@@ -31,7 +33,7 @@ class Loader:
 @pytest.fixture
 def make_trainer(make_method, tmp_path):
     def make(loader, **options):
-        hooks = {name: options.pop(name, None) for name in ("validate", "on_scalars")}
+        hooks = {name: options.pop(name, None) for name in ("validate", "on_scalars", "mix")}
         method = make_method()
         optimizer = torch.optim.SGD(method.head.parameters(), lr=1.0)
         scaler = Precision("cpu").make_scaler()
@@ -72,6 +74,26 @@ def test_epochs_checkpoints_and_validation(make_trainer, loader, tmp_path):
     assert validated == [1, 2]
     assert epochs_on_disk(tmp_path) == [2, 3]
     assert not [path for path in (tmp_path / "checkpoints").iterdir() if path.suffix != ".pyth"]
+
+
+def test_batches_are_mixed_with_the_random_numbers_of_their_step(make_trainer, loader):
+    draws, mixer = [], MixUp(settings=MixUpSettings(), num_classes=7)
+
+    def mix(batch):
+        draws.append(np.random.get_state()[1][:3].tolist())
+        return mixer(batch)
+
+    trainer = make_trainer(loader, mix=mix, max_epoch=2)
+    seen = []
+    trainer.method.register_forward_pre_hook(lambda method, args: seen.append(args[0]))
+    trainer.fit(loader)
+    assert all(batch.frames.dtype == torch.float32 and batch.weights.shape == (4, 7) for batch in seen)
+    assert all(batch.weights is None for batch in loader.batches)
+    assert len({tuple(draw) for draw in draws}) == len(draws) == 6
+    first = list(draws)
+    draws.clear()
+    make_trainer(loader, mix=mix, max_epoch=2).fit(loader, start_epoch=1)
+    assert draws == first[3:]  # a resumed run draws the same
 
 
 def test_checkpoint_content(make_trainer, loader, tmp_path):
