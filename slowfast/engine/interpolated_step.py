@@ -46,8 +46,9 @@ class InterpolationConfig:
     def draw(self) -> float:
         """Draw the share of raw CLIP.
 
-        It is one number of the global CPU generator, whatever the device. The trainer seeds that generator before
-        every step, alike on all ranks, so the ranks agree without talking to each other.
+        It is one number of the global CPU generator, whatever the device: the step's first, before a forward could
+        draw any. The trainer seeds that generator before every step, alike on all ranks, so the ranks agree without
+        talking to each other.
         """
         uniform = torch.rand((), dtype=torch.float64, device="cpu").item()
         return self.sample_low + (self.sample_high - self.sample_low) * uniform
@@ -108,9 +109,9 @@ class InterpolatedWeightStep(Step):
     """Descends along the gradient of the loss plus ``loss_ratio`` times its gradient at an interpolation with raw CLIP.
 
     Every step draws one share of raw CLIP. The gradient at the interpolation is applied to the weights as they are,
-    without the factor ``1 - share`` of the chain rule, and is taken on the same batch; random masks are drawn anew for
-    each of the two. What the step reports belongs to the ordinary pass; ``loss_interpolated`` is the other loss, weight
-    applied.
+    without the factor ``1 - share`` of the chain rule, and is taken on the same batch, behind the ordinary one; random
+    masks are drawn anew for each of the two. What the step reports belongs to the ordinary pass; ``loss_interpolated``
+    is the other loss, weight applied.
 
     Args:
         plain: computes gradients and applies them.
@@ -127,12 +128,16 @@ class InterpolatedWeightStep(Step):
 
     def __call__(self, batch: VideoBatch) -> StepResult:
         """Learn from a batch of frames (B, 3, T, H, W)."""
+        share = self.config.draw()
         parts = self.plain.begin(batch)
-        with self.raw_clip.interpolated(self.config.draw()):
-            outputs = self.plain.accumulate(parts, weight=self.config.loss_ratio, exchange=False)
-        interpolated = self.config.loss_ratio * _mean_loss(outputs, parts)
-        result = self.plain.finish(batch, parts, self.plain.accumulate(parts))
-        return replace(result, terms=result.terms | {"loss_interpolated": interpolated})
+        # First at the weights as they are: what a method keeps from its first forward is then not of the interpolation.
+        outputs = self.plain.accumulate(parts, exchange=False)
+        with self.raw_clip.interpolated(share):
+            others = self.plain.accumulate(parts, weight=self.config.loss_ratio)
+        result = self.plain.finish(batch, parts, outputs)
+        return replace(
+            result, terms=result.terms | {"loss_interpolated": self.config.loss_ratio * _mean_loss(others, parts)}
+        )
 
 
 def clip_parameters(method: nn.Module) -> dict[str, Tensor]:
