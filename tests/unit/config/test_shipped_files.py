@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from slowfast.config.defaults import assert_and_infer_cfg
+from slowfast.config.defaults import assert_and_infer_cfg, get_cfg
+from slowfast.config.legacy import REMOVED
 from slowfast.datasets.label_set import LabelSet
 from slowfast.utils.parser import load_config
 
@@ -135,3 +136,14 @@ def test_every_family_has_its_recipe(family, ending, epochs):
         expected |= {"SOLVER.BASE_LR": 3.33e-6, "SOLVER.COSINE_END_LR": 3.33e-8}
     leaves = cfg.leaves()
     assert {key: leaves[key] for key in expected} == expected
+
+
+def keys_in(path):
+    """Keys that a page names in full, such as `TRAIN.BATCH_SIZE`; `MODEL.*_FACTOR` stands for several."""
+    return set(re.findall(r"`([A-Z][A-Z0-9_]*(?:\.[A-Z][A-Z0-9_]*)+)(?: [^`]*)?`", path.read_text(encoding="utf-8")))
+
+
+def test_the_page_for_users_of_the_official_code_names_existing_keys_and_all_refused_ones():
+    mentioned = keys_in(ROOT / "docs" / "compat.md")
+    assert mentioned - set(get_cfg().leaves()) == set()
+    assert set(REMOVED) - mentioned == {"IMAGENET_SIMPLELABEL_PATH"}  # has no section, so it looks like a variable
