@@ -124,14 +124,13 @@ def borrow_token_embedding(state: dict[str, Tensor], clip: str | None, rules: Ru
     Raises:
         ValueError: if it lacks it and no CLIP is given, or the other way round.
     """
-    from slowfast.models.clip.convert import TOKEN_EMBEDDING
-    from slowfast.models.clip.layouts import LAYOUTS, clip_names, without_wrappers
+    from slowfast.models.clip.layouts import TOKEN_EMBEDDING, clip_names
     from slowfast.models.clip.weights import load_clip_state_dict
 
-    names = clip_names(state, source=source, layout=rules.layout, strip_prefix=rules.strip_prefix).clip
-    if clip and TOKEN_EMBEDDING in names:
+    renamed = clip_names(state, source=source, layout=rules.layout, strip_prefix=rules.strip_prefix)
+    if clip and TOKEN_EMBEDDING in renamed.clip:
         raise ValueError(f"--clip {clip}: {source} has a {TOKEN_EMBEDDING} of its own")
-    if TOKEN_EMBEDDING in names or not LAYOUTS["vifi"].is_of(map(without_wrappers, state)):
+    if TOKEN_EMBEDDING in renamed.clip or renamed.layout != "vifi":
         return None
     if not clip:
         raise ValueError(

@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from slowfast.models.clip.files import ACTIVATION_ENTRY, WeightFile, read_weight_file
 from slowfast.models.clip.layers import Activation, activation_of
-from slowfast.models.clip.layouts import CLIP_PREFIX, TEACHER_PREFIX, clip_names, find_layout, without_wrappers
+from slowfast.models.clip.layouts import (
+    CLIP_PREFIX,
+    TEACHER_PREFIX,
+    clip_names,
+    find_layout,
+    require_token_embedding,
+    without_wrappers,
+)
 from slowfast.utils.distributed import is_master
 from slowfast.utils.io import atomic_save
 
@@ -226,6 +233,7 @@ def _model_state(file: WeightFile, patterns: Sequence[str], *, source: Path) -> 
     if layout in (None, "ours"):
         return state
     renamed = clip_names(state, source=str(source))
+    require_token_embedding(renamed, source=str(source))
     return {**{CLIP_PREFIX + name: value for name, value in renamed.clip.items()}, **renamed.beside}
 
 

@@ -15,13 +15,20 @@ from torch import Tensor
 from slowfast.models.clip.arch import ClipSizes
 from slowfast.models.clip.files import ACTIVATION_ENTRY
 from slowfast.models.clip.layers import Activation
-from slowfast.models.clip.layouts import AUTO, CLIP_PREFIX, SIZE_ENTRIES, TEACHER_PREFIX, clip_names, without_wrappers
+from slowfast.models.clip.layouts import (
+    AUTO,
+    CLIP_PREFIX,
+    SIZE_ENTRIES,
+    TEACHER_PREFIX,
+    TOKEN_EMBEDDING,
+    clip_names,
+    without_wrappers,
+)
 from slowfast.models.clip.model import CLIP
 from slowfast.utils.io import atomic_save, atomic_writer
 
 TargetLayout = Literal["ours", "openai"]
 
-TOKEN_EMBEDDING = "token_embedding.weight"
 SUFFIXES = (".pth", ".pyth", ".pt", ".safetensors")
 
 _TRAINING_ONLY = ("projector_v.", "projector_t.")

@@ -18,6 +18,7 @@ TEACHER_PREFIX = "raw_model."
 """Likewise for the frozen teacher, a second CLIP."""
 AUTO = "auto"
 
+TOKEN_EMBEDDING = "token_embedding.weight"
 SIZE_ENTRIES = ("input_resolution", "context_length", "vocab_size")
 """Entries of OpenAI's archives that are sizes, not weights."""
 _WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
@@ -28,12 +29,14 @@ class Renamed:
     """A state dict sorted by what its entries are.
 
     Attributes:
+        layout: key of LAYOUTS.
         clip: entries of a CLIP under OpenAI's names, those of a temporal module in its towers included. A name that no
             rule knows is here too, unchanged: whoever builds a model from it will not find a place for it.
         beside: parts of a method outside CLIP, under the names of our checkpoints.
         left: names of entries that are no weights, such as masks, position numbers and text of a label set.
     """
 
+    layout: str
     clip: dict[str, Tensor] = field(default_factory=dict)
     beside: dict[str, Tensor] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
@@ -46,12 +49,12 @@ class Layout:
     Attributes:
         title: what to call it in a report.
         marks: names, or beginnings of names that end with a dot, of which the layout has at least one.
-        rename: sorts a state dict without wrappers' prefixes.
+        rename: sorts a state dict without wrappers' prefixes into a result.
     """
 
     title: str
     marks: tuple[str, ...]
-    rename: Callable[[Mapping[str, Tensor]], Renamed]
+    rename: Callable[[Mapping[str, Tensor], Renamed], None]
 
     def is_of(self, names: Iterable[str]) -> bool:
         """Whether one of the names is the layout's."""
@@ -130,7 +133,22 @@ def clip_names(state: Mapping[str, Tensor], *, source: str, layout: str = AUTO, 
         )
     if found is None:
         raise ValueError(f"{source}: not a CLIP state dict: {_hint(plain)}")
-    return LAYOUTS[found].rename(plain)
+    result = Renamed(layout=found)
+    LAYOUTS[found].rename(plain, result)
+    return result
+
+
+def require_token_embedding(renamed: Renamed, *, source: str) -> None:
+    """Name the way out for files of ViFi-CLIP, which lack the table of tokens.
+
+    Raises:
+        ValueError: if this is one.
+    """
+    if renamed.layout == "vifi" and TOKEN_EMBEDDING not in renamed.clip:
+        raise ValueError(
+            f"{source}: lacks {TOKEN_EMBEDDING}, which ViFi-CLIP does not save; "
+            f"python tools/convert_weights.py {source} TARGET --clip ViT-B/16 takes it from the raw CLIP"
+        )
 
 
 def _refuse_relatives(names: Mapping[str, Tensor], *, source: str) -> None:
@@ -157,30 +175,26 @@ def _examples(names: Iterable[str], count: int = 2) -> str:
 # --- ours and PySlowFast's ---
 
 
-def _from_ours(state: Mapping[str, Tensor]) -> Renamed:
+def _from_ours(state: Mapping[str, Tensor], result: Renamed) -> None:
     """``model.<OpenAI's name>``, beside projector, head and teacher."""
-    result = Renamed()
     for name, tensor in state.items():
         if name.startswith(CLIP_PREFIX):
             result.clip[name.removeprefix(CLIP_PREFIX)] = tensor
         else:
             result.beside[name] = tensor
-    return result
 
 
 # --- OpenAI's and open_clip's ---
 
 
-def _from_openai(state: Mapping[str, Tensor]) -> Renamed:
+def _from_openai(state: Mapping[str, Tensor], result: Renamed) -> None:
     """OpenAI's own names; open_clip has them too, in newer models with ``text.`` before those of the text tower."""
-    result = Renamed()
     for name, tensor in state.items():
         short = name.removeprefix("text.")
         if short in SIZE_ENTRIES or short.endswith("attn_mask"):
             result.left.append(name)
         else:
             result.clip[short] = tensor
-    return result
 
 
 # --- Hugging Face's ---
@@ -210,9 +224,8 @@ _LAYER = re.compile(r"(vision_model|text_model)\.encoder\.layers\.(\d+)\.(.+)")
 _TRANSPOSED = ("visual.proj", "text_projection")
 
 
-def _from_hugging_face(state: Mapping[str, Tensor]) -> Renamed:
+def _from_hugging_face(state: Mapping[str, Tensor], result: Renamed) -> None:
     """CLIPModel: the projections of queries, keys and values apart, those into the joint space transposed."""
-    result = Renamed()
     for name, tensor in state.items():
         if name.endswith(".position_ids"):
             result.left.append(name)
@@ -221,7 +234,6 @@ def _from_hugging_face(state: Mapping[str, Tensor]) -> Renamed:
         turn = short in _TRANSPOSED and tensor.ndim == 2
         result.clip[short] = tensor.t().contiguous() if turn else tensor
     _join_projections(result.clip)
-    return result
 
 
 def _hugging_face_name(name: str) -> str:
@@ -256,9 +268,8 @@ _TEXT_OF_A_LABEL_SET = tuple(
 )
 
 
-def _from_vifi(state: Mapping[str, Tensor]) -> Renamed:
+def _from_vifi(state: Mapping[str, Tensor], result: Renamed) -> None:
     """``image_encoder.`` and ``text_encoder.`` before OpenAI's names."""
-    result = Renamed()
     for name, tensor in state.items():
         if name in _TEXT_OF_A_LABEL_SET:
             result.left.append(name)
@@ -266,7 +277,6 @@ def _from_vifi(state: Mapping[str, Tensor]) -> Renamed:
             result.clip["visual." + name.removeprefix("image_encoder.")] = tensor
         else:
             result.clip[name.removeprefix("text_encoder.")] = tensor
-    return result
 
 
 LAYOUTS: dict[str, Layout] = {

@@ -17,7 +17,7 @@ from torch import Tensor
 from slowfast.models.clip.arch import PUBLISHED, ClipSizes, PublishedClip, published_clip
 from slowfast.models.clip.files import read_weight_file
 from slowfast.models.clip.layers import Activation
-from slowfast.models.clip.layouts import clip_names
+from slowfast.models.clip.layouts import clip_names, require_token_embedding
 from slowfast.models.clip.model import CLIP
 from slowfast.utils.io import sha256_file
 from slowfast.utils.logging import get_logger
@@ -110,9 +110,10 @@ def clip_entries(state: Mapping[str, Tensor], *, source: str) -> dict[str, Tenso
     Raises:
         ValueError: if there is no CLIP inside.
     """
-    tensors = clip_names(state, source=source).clip
-    ClipSizes.from_state_dict(tensors, source=source)
-    return tensors
+    renamed = clip_names(state, source=source)
+    require_token_embedding(renamed, source=source)
+    ClipSizes.from_state_dict(renamed.clip, source=source)
+    return renamed.clip
 
 
 def _parameters_of_archive(tensors: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:
