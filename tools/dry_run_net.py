@@ -74,6 +74,7 @@ def missing_files(cfg: CfgNode) -> Iterator[tuple[str, str]]:
     wanted |= annotations
     weights = (
         ("TRAIN.CUSTOM_LOAD_FILE", train.CUSTOM_LOAD_FILE, train.ENABLE and train.CUSTOM_LOAD),
+        ("TRAIN.CLIP_ORI_PATH", train.CLIP_ORI_PATH, train.ENABLE and train.LINEAR_CONNECT_CLIMB and train.CLIP_ORI_PATH),
         ("TRAIN.CHECKPOINT_FILE_PATH", train.CHECKPOINT_FILE_PATH, train.ENABLE and train.CHECKPOINT_FILE_PATH),
         ("TEST.CUSTOM_LOAD_FILE", test.CUSTOM_LOAD_FILE, test.ENABLE and test.CUSTOM_LOAD),
         ("TEST.CLIP_ORI_PATH", test.CLIP_ORI_PATH, test.ENABLE and test.CUSTOM_LOAD and test.PATCHING_MODEL),

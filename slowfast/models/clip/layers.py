@@ -113,6 +113,11 @@ class ResidualBlock(nn.Module):
         assert self.mixture is not None
         self.mixture.copy_from(self.mlp)
 
+    @property
+    def records_routing(self) -> bool:
+        """Whether a forward leaves the shares of its experts behind, for the loss."""
+        return self.mixture is not None and self.mixture.record
+
     def feed_forward(self, x: Tensor) -> Tensor:
         """The feed-forward part without its residual, with experts where there are any, (..., L, D) -> (..., L, D)."""
         return self.mlp(x) if self.mixture is None else self.mixture(x, self.mlp)
@@ -127,7 +132,7 @@ class Transformer(nn.Module):
     """A stack of blocks under the name that CLIP's files give it, ``resblocks``.
 
     With ``recompute`` set, a training step keeps the input of each block only and computes its inside a second time in
-    the backward pass: memory for time, the same numbers.
+    the backward pass: memory for time, the same numbers. Blocks that leave something behind for the loss keep theirs.
     """
 
     def __init__(self, blocks: list[nn.Module]) -> None:
@@ -139,7 +144,8 @@ class Transformer(nn.Module):
         """Apply the blocks in order; shapes are the blocks' own."""
         recompute = self.recompute and self.training and torch.is_grad_enabled()
         for block in self.resblocks:
-            x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
+            leaves_routing = isinstance(block, ResidualBlock) and block.records_routing
+            x = checkpoint(block, x, use_reentrant=False) if recompute and not leaves_routing else block(x)
         return x
 
 

@@ -67,7 +67,8 @@ def test_every_choice_lists_what_is_allowed(key):
     [
         (
             ["MODEL.TEMPORAL_MODELING_TYPE", "stcross_attn"],
-            "MODEL.TEMPORAL_MODELING_TYPE: unknown value 'stcross_attn'; did you mean 'stcross_attend'? allowed: " + TYPES,
+            "MODEL.TEMPORAL_MODELING_TYPE: unknown value 'stcross_attn'; did you mean 'stcross_attend'? "
+            "allowed: " + TYPES,
         ),
         (
             ["MODEL.TEMPORAL_MODELING_TYPE", 3],

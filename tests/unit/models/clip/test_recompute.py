@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from slowfast.models.build import build_clip
+from slowfast.models.build import ExpertOptions, build_clip
+from slowfast.models.clip.experts import record_routing, take_routing
 from slowfast.models.clip.layers import use_activation
 from slowfast.models.temporal import TEMPORAL_BLOCKS
 
@@ -61,3 +62,24 @@ def test_activation_changes_the_features(tiny_state, tiny_frames):
         use_activation(clip, "gelu")
         exact = clip.encode_video(tiny_frames)
     assert 1e-4 < (quick - exact).abs().max() < 1
+
+
+@pytest.mark.parametrize("kind", [None, "stcross_attend"])
+def test_recomputed_blocks_and_experts_compile(tiny_state, tiny_frames, kind):
+    """Shares of experts leave a block beside its output; a compiled graph must allow for that."""
+    results = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        experts = ExpertOptions(count=2, layers=[1])
+        clip = build_clip(tiny_state, temporal_modeling_type=kind, experts=experts).train()
+        clip.visual.transformer.recompute = True
+        record_routing(clip)
+        if compiled:
+            torch.compiler.reset()
+            clip.visual.compile(fullgraph=True, backend="aot_eager")
+        torch.manual_seed(1)
+        features = clip.encode_video(tiny_frames)
+        loss = features.square().mean() + sum(share[..., 0].square().mean() for share in take_routing(clip))
+        loss.backward()
+        results.append((loss.item(), clip.visual.conv1.weight.grad.norm().item()))
+    assert results[0] == pytest.approx(results[1], rel=1e-5)
