@@ -169,9 +169,11 @@ def error_percent(logits: Tensor, label: Tensor, *, k: int) -> Tensor:
 
 
 def fold_top2(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Give each mixed sample one label: a score for either of its two classes counts for the heavier one.
+    """Give each mixed sample one label: the scores of its two classes count together, for the heavier one.
 
-    The score of the second class is added to that of the first and then 0. Without soft targets nothing changes.
+    The heavier class receives the probability of both, the other one none. Published code adds the logits instead,
+    which suits scores around 0: the logits of CLIP are all positive, and the sum of any two of them beats every other.
+    Without soft targets nothing changes.
 
     Args:
         logits: scores, (B, K); left as they are.
@@ -180,14 +182,14 @@ def fold_top2(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Scores, (B, K), and class numbers, (B,).
 
-    Source: published code of PySlowFast.
+    Source: the figure that PySlowFast logs with MixUp, made independent of an offset of the scores.
     """
     if target.ndim == 1:
         return logits, target
     best = target.topk(min(2, target.shape[1]), dim=1).indices
-    first, second = best[:, :1], best[:, -1:]
-    folded = logits.scatter_add(1, first, logits.gather(1, second)).scatter(1, second, 0.0)
-    return folded, first.squeeze(1)
+    first, second, logits = best[:, :1], best[:, -1:], logits.float()
+    both = torch.logaddexp(logits.gather(1, first), logits.gather(1, second))
+    return logits.scatter(1, second, -torch.inf).scatter(1, first, both), first.squeeze(1)
 
 
 def _summarise(

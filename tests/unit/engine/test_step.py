@@ -141,17 +141,27 @@ def test_fold_top2_leaves_hard_labels_alone():
     assert fold_top2(logits, label) == (logits, label)
 
 
-def test_fold_top2_gives_the_heavier_class_the_scores_of_both():
-    logits = torch.tensor([[1.0, 2.0, 2.5], [5.0, -1.0, 0.5], [1.0, 4.0, 2.0]])
-    weights = torch.tensor([[0.6, 0.4, 0.0], [0.1, 0.2, 0.7], [0.1, 0.8, 0.1]])
+def test_fold_top2_gives_the_heavier_class_the_probability_of_both():
+    logits = torch.tensor([[1.0, 2.0, 2.5], [5.0, -1.0, 0.5]])
+    weights = torch.tensor([[0.6, 0.4, 0.0], [0.1, 0.2, 0.7]])
     before = logits.clone()
     folded, label = fold_top2(logits, weights)
-    assert label.tolist() == [0, 2, 1]
-    assert folded[:2].tolist() == [[3.0, 0.0, 2.5], [5.0, 0.0, -0.5]]
-    assert folded[2, 1] in (5.0, 6.0)  # the two lightest classes weigh the same
+    assert label.tolist() == [0, 2]
+    chance = logits.softmax(dim=1)
+    expected = torch.stack([
+        torch.stack([chance[0, 0] + chance[0, 1], torch.tensor(0.0), chance[0, 2]]),
+        torch.stack([chance[1, 0], torch.tensor(0.0), chance[1, 1] + chance[1, 2]]),
+    ])  # fmt: skip
+    torch.testing.assert_close(folded.softmax(dim=1), expected)
     assert torch.equal(logits, before)
+    shifted, _ = fold_top2(logits + 100.0, weights)  # as CLIP's are
+    assert torch.equal(shifted.argmax(dim=1), folded.argmax(dim=1))
+
+
+def test_fold_top2_of_one_class():
     folded, label = fold_top2(torch.tensor([[7.0]]), torch.tensor([[1.0]]))
     assert (folded.shape, label.tolist()) == ((1, 1), [0])
+    assert error_percent(folded, label, k=1).item() == 0.0
 
 
 def test_errors_of_mixed_samples_are_folded(make_step, make_clips):
