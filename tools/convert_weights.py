@@ -115,7 +115,7 @@ def read_source(source: str, *, allow_pickle: bool) -> WeightFile:
     from slowfast.models.clip.files import read_weight_file
     from slowfast.models.clip.weights import find_weights
 
-    return read_weight_file(find_weights(source), allow_pickle=allow_pickle)
+    return read_weight_file(find_weights(source), what="weight file", allow_pickle=allow_pickle)
 
 
 def borrow_token_embedding(state: dict[str, Tensor], clip: str | None, rules: Rules, *, source: str) -> Tensor | None:

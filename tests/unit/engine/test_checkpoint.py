@@ -1,9 +1,13 @@
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from slowfast.engine import checkpoint as ck
 from slowfast.engine.optim import OptimizerConfig, make_optimizer
+from slowfast.models.build import build_clip
+from slowfast.models.clip.arch import ClipSizes
+from slowfast.models.clip.weights import random_clip_state_dict
 
 
 class Tiny(nn.Module):
@@ -219,6 +223,104 @@ def test_bare_state_dict_of_a_method(tmp_path):
     state = {"model.text_projection": torch.ones(2), "projector_v.0.weight": torch.ones(1)}
     torch.save(state, tmp_path / "m.pt")
     assert set(ck.read_checkpoint(tmp_path / "m.pt").model_state) == set(state)
+
+
+def small_clip(seed=0):
+    sizes = ClipSizes(
+        image_size=16, patch_size=8, vision_width=64, vision_layers=1, embed_dim=8,
+        text_width=64, text_layers=1, context_length=8, vocab_size=20,
+    )  # fmt: skip
+    return random_clip_state_dict(sizes, seed=seed)
+
+
+def test_safetensors(tmp_path):
+    state = {f"model.{name}": tensor for name, tensor in small_clip().items()} | {"projector_v.0.weight": torch.ones(2)}
+    save_file(state, tmp_path / "x.safetensors", metadata={"clip_activation": "gelu"})
+    read = ck.read_checkpoint(tmp_path / "x.safetensors")
+    assert set(read.model_state) == set(state)
+    assert all(torch.equal(read.model_state[name], tensor) for name, tensor in state.items())
+    assert (read.epoch, read.optimizer_state, read.activation) == (None, None, "gelu")
+    save_file({"fc.weight": torch.ones(2)}, tmp_path / "y.safetensors")
+    with pytest.raises(
+        ValueError, match=r"y\.safetensors: not a checkpoint: no dict of tensors .* \(found fc\.weight\)$"
+    ):
+        ck.read_checkpoint(tmp_path / "y.safetensors")
+
+
+@pytest.mark.parametrize("wrap", ["model", "state_dict", None])
+def test_foreign_clips_get_our_names(tmp_path, wrap):
+    """OST's names; its epoch and optimiser are not ours to resume from."""
+    ours, theirs = small_clip(), {}
+    for name, tensor in ours.items():
+        short = f"image_encoder.{name[7:]}" if name.startswith("visual.") else f"text_encoder.{name}"
+        theirs[f"module.{'logit_scale' if name == 'logit_scale' else short}"] = tensor
+    theirs["module.prompt_learner.token_prefix"] = torch.ones(2)
+    torch.save({wrap: theirs, "epoch": 3, "optimizer": {}} if wrap else theirs, tmp_path / "ost.pth")
+    read = ck.read_checkpoint(tmp_path / "ost.pth")
+    assert set(read.model_state) == {f"model.{name}" for name in ours}
+    assert all(torch.equal(read.model_state[f"model.{name}"], tensor) for name, tensor in ours.items())
+    assert (read.epoch, read.extra, read.activation) == (None, {}, "quick_gelu")
+
+
+def test_vifi_without_its_table_of_tokens(tmp_path):
+    torch.save({"module.image_encoder.proj": torch.ones(2), "logit_scale": torch.ones(())}, tmp_path / "vifi.pth")
+    with pytest.raises(ValueError, match=r"vifi\.pth: lacks token_embedding\.weight.* --clip ViT-B/16 takes it from"):
+        ck.read_checkpoint(tmp_path / "vifi.pth")
+
+
+class Holder(nn.Module):
+    """A method as far as its state dict goes."""
+
+    def __init__(self, activation="quick_gelu"):
+        super().__init__()
+        self.model = build_clip(small_clip(), activation=activation)
+        self.projector_v = nn.Linear(2, 2, bias=False)
+
+
+FITS = {"allow_missing": ("projector_v.", "raw_model."), "allow_unexpected": ("projector_v.", "raw_model.")}
+
+
+@pytest.mark.parametrize("prefix", ["net.", "model.model.", "raw_model.", "module.net.", "Model."])
+def test_a_file_of_which_nothing_fits_is_refused(tmp_path, prefix):
+    """As many entries as CLIP has, under names that are not its: nothing may be loaded, least of all in silence."""
+    torch.save({"model_state": {prefix + k: v for k, v in small_clip(1).items()}}, tmp_path / "x.pyth")
+    method = Holder()
+    before = method.state_dict()["model.visual.proj"].clone()
+    state = ck.read_checkpoint(tmp_path / "x.pyth").model_state
+    with pytest.raises(
+        ValueError, match=rf"x\.pyth: weights do not fit the model: {len(small_clip())} missing \(model\."
+    ):
+        ck.load_model_state(method, state, source=tmp_path / "x.pyth", **FITS)
+    assert torch.equal(method.state_dict()["model.visual.proj"], before)
+
+
+def test_a_file_with_only_a_projector_is_refused(tmp_path):
+    torch.save({"model_state": {"module.projector_v.weight": torch.ones(2, 2)}}, tmp_path / "x.pyth")
+    state = ck.read_checkpoint(tmp_path / "x.pyth").model_state
+    with pytest.raises(ValueError, match=rf"weights do not fit the model: {len(small_clip())} missing"):
+        ck.load_model_state(Holder(), state, source="x", **FITS)
+    torch.save({"model_state": {}}, tmp_path / "x.pyth")
+    with pytest.raises(ValueError, match=r"not a checkpoint|missing"):
+        ck.load_model_state(Holder(), ck.read_checkpoint(tmp_path / "x.pyth").model_state, source="x", **FITS)
+
+
+@pytest.mark.parametrize("trained", ["gelu", "quick_gelu"])
+@pytest.mark.parametrize("built", ["gelu", "quick_gelu"])
+def test_the_activation_travels_with_the_weights(tmp_path, trained, built):
+    path = ck.save_checkpoint(
+        tmp_path, epoch=0, model_state=Holder(trained).state_dict(), cfg_text="", activation=trained
+    )
+    method, read = Holder(built), ck.read_checkpoint(path)
+    assert (read.activation, read.extra) == (trained, {})
+    if trained == built:
+        ck.check_activation(method, read.activation, source=path)
+    else:
+        with pytest.raises(ValueError, match=rf"was trained with the activation {trained}, but the model has {built}"):
+            ck.check_activation(method, read.activation, source=path)
+        with pytest.raises(ValueError, match="was trained with the activation"):
+            ck.resume(read, method, epoch_reset=True)
+    ck.check_activation(method, None, source=path)
+    ck.check_activation(tiny(), trained, source=path)
 
 
 def test_clear_name_pattern(tmp_path):

@@ -2,11 +2,14 @@ import logging
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from slowfast.config.defaults import get_cfg
 from slowfast.engine.build import build_lr_schedule, build_optimizer, load_test_weights
 from slowfast.engine.lr_policy import learning_rate
+from slowfast.models.build import build_clip
+from slowfast.models.clip.weights import random_clip_state_dict
 
 
 def published():
@@ -136,3 +139,59 @@ def test_factor_zero_freezes_its_modules_only(adapted, frozen):
     kept = {name for group in optimizer.param_groups for name in group["names"]}
     assert kept == {name for name, _ in adapted.named_parameters() if key_of(name) != frozen}
     assert kept == {name for name, parameter in adapted.named_parameters() if parameter.requires_grad}
+
+
+@pytest.fixture
+def method(tiny_state):
+    """A method as far as loading goes."""
+    holder = nn.Module()
+    holder.model = build_clip(tiny_state)
+    holder.optional_prefixes, holder.transient_prefixes = ("projector_v.",), ("raw_model.",)
+    return holder
+
+
+def custom_load(**keys):
+    """A configuration that tests one file."""
+    cfg = get_cfg()
+    cfg.TEST.CUSTOM_LOAD = True
+    for name, value in keys.items():
+        cfg.TEST[name] = value
+    return cfg
+
+
+@pytest.mark.parametrize("suffix", [".pyth", ".safetensors"])
+def test_weights_to_test(method, tiny_sizes, tmp_path, suffix):
+    state = random_clip_state_dict(tiny_sizes, seed=77)
+    path = tmp_path / f"x{suffix}"
+    named = {f"model.{name}": tensor for name, tensor in state.items()}
+    if suffix == ".pyth":
+        torch.save({"model_state": named}, path)
+    else:
+        save_file(named, path)
+    assert load_test_weights(custom_load(CUSTOM_LOAD_FILE=str(path)), method) == path
+    assert all(torch.equal(tensor, state[name]) for name, tensor in method.model.state_dict().items())
+
+
+def test_a_wrong_prefix_does_not_test_vanilla_clip(method, tiny_state, tmp_path):
+    path = tmp_path / "x.pyth"
+    torch.save({"model_state": {f"net.{name}": tensor for name, tensor in tiny_state.items()}}, path)
+    with pytest.raises(
+        ValueError, match=rf"x\.pyth: weights do not fit the model: {len(tiny_state)} missing .*unexpected"
+    ):
+        load_test_weights(custom_load(CUSTOM_LOAD_FILE=str(path)), method)
+
+
+def test_weights_of_another_activation_are_not_tested(method, tiny_state, tmp_path):
+    named = {f"model.{name}": tensor for name, tensor in tiny_state.items()}
+    torch.save({"model_state": named, "clip_activation": "gelu"}, tmp_path / "x.pyth")
+    with pytest.raises(
+        ValueError, match=r"x\.pyth: was trained with the activation gelu, but the model has quick_gelu"
+    ):
+        load_test_weights(custom_load(CUSTOM_LOAD_FILE=str(tmp_path / "x.pyth")), method)
+    torch.save({"model_state": named}, tmp_path / "x.pyth")
+    torch.save({"state_dict": tiny_state, "clip_activation": "gelu"}, tmp_path / "clip.pt")
+    keys = {"PATCHING_MODEL": True, "PATCHING_RATIO": 0.5, "CLIP_ORI_PATH": str(tmp_path / "clip.pt")}
+    with pytest.raises(
+        ValueError, match=r"^TEST\.CLIP_ORI_PATH: .*clip\.pt: was trained with the activation gelu, but"
+    ):
+        load_test_weights(custom_load(CUSTOM_LOAD_FILE=str(tmp_path / "x.pyth"), **keys), method)

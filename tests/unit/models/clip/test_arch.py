@@ -54,6 +54,37 @@ def test_resnet_is_named(tiny_state):
 
 
 @pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        (
+            "visual.conv1.weight",
+            (1280, 3, 8, 8),
+            "vision width 1280 is that of ViT-H, whose attention heads are 80 wide",
+        ),
+        (
+            "visual.conv1.weight",
+            (1408, 3, 8, 8),
+            "vision width 1408 is that of ViT-g, whose attention heads are 88 wide",
+        ),
+        ("visual.conv1.weight", (100, 3, 8, 8), "vision width 100 is not a multiple of 64, the width of a head"),
+        ("ln_final.weight", (65,), "text width 65 is not a multiple of 64, the width of a head"),
+        ("visual.conv1.weight", (64, 3), "not a CLIP state dict: shapes are {'visual.conv1.weight': (64, 3), "),
+    ],
+)
+def test_towers_that_are_not_supported(tiny_state, name, shape, message):
+    with pytest.raises(ValueError, match=f"^x\\.pt: {re.escape(message)}"):
+        ClipSizes.from_state_dict({**tiny_state, name: torch.empty(shape)}, source="x.pt")
+
+
+def test_layers_are_counted_by_their_highest_number(tiny_state):
+    """So that a block that is absent in the middle is missed, and a wild number does not build a giant."""
+    state = {name: t for name, t in tiny_state.items() if not name.startswith("visual.transformer.resblocks.0.")}
+    assert ClipSizes.from_state_dict(state).vision_layers == 2
+    state["transformer.resblocks.999999999.ln_1.bias"] = torch.empty(1)
+    assert ClipSizes.from_state_dict(state).text_layers == len(state)
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"vision_width": 100}, "CLIP vision_width is 100; it must be a multiple of 64"),

@@ -1,0 +1,217 @@
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from slowfast.engine.checkpoint import read_checkpoint
+from slowfast.models.clip.convert import Rules, check_target, convert, target_state, write_weights
+from slowfast.models.clip.files import read_weight_file
+from slowfast.models.clip.weights import clip_activation
+
+ADAPTERS = {
+    "visual.transformer.resblocks.0.stadapt_down_1.weight": torch.randn(4, 8, 1, 1, 1),
+    "visual.transformer.resblocks.0.stadapt_conv3d_1.weight": torch.randn(4, 1, 3, 1, 1),
+    "visual.transformer.resblocks.1.message_attn.in_proj_weight": torch.randn(6, 2),
+    "visual.transformer.resblocks.2.experts_head.0.c_fc.weight": torch.randn(4, 2),
+    "visual.transformer.resblocks.2.experts_tail.0.c_proj.bias": torch.randn(2),
+    "visual.transformer.resblocks.2.routing1.weight": torch.randn(2, 2),
+    "visual.transformer.resblocks.2.routing2.bias": torch.randn(2),
+}
+BESIDE = {
+    "projector_v.0.weight": torch.randn(2, 2),
+    "projector_t.2.weight": torch.randn(2, 2),
+    "head": torch.randn(3, 2),
+    "prompt_embed": torch.randn(4, 2),
+}
+
+
+def assert_same(found, expected):
+    assert set(found) == set(expected)
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype, name
+        assert torch.equal(found[name], tensor), name
+
+
+def ours(state):
+    return {f"model.{name}": tensor for name, tensor in state.items()}
+
+
+@pytest.fixture
+def checkpoint(small_state):
+    """A checkpoint with everything that the family knows."""
+    teacher = {f"raw_model.{name}": torch.zeros_like(tensor) for name, tensor in small_state.items()}
+    return {**ours(small_state | ADAPTERS), **BESIDE, **teacher}
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("name", ["openai", "open_clip_training", "open_clip_custom_text", "hf", "ost", "pyslowfast"])
+def test_foreign_to_ours_to_openai_and_back(name, suffix, in_layout, small_state, tmp_path):
+    first = convert(in_layout(name), Rules(), source=name)
+    assert first.faults == {}
+    path = tmp_path / f"ours{suffix}"
+    write_weights(first, path, to="ours", activation="gelu")
+    expected = ours(small_state)
+    if name == "pyslowfast":
+        expected |= {key: torch.ones(2, 2) for key in ("projector_v.0.weight", "projector_v.2.weight")}
+    assert_same(read_weight_file(path).tensors(), expected)
+    assert_same(read_checkpoint(path).model_state, expected)
+
+    second = convert(read_weight_file(path).tensors(), Rules(to="openai"), source="ours")
+    write_weights(second, tmp_path / f"openai{suffix}", to="openai", activation="gelu")
+    assert_same(read_weight_file(tmp_path / f"openai{suffix}").tensors(), small_state)
+
+    third = convert(read_weight_file(tmp_path / f"openai{suffix}").tensors(), Rules(), source="openai")
+    write_weights(third, tmp_path / f"again{suffix}", to="ours", activation="gelu")
+    assert_same(read_weight_file(tmp_path / f"again{suffix}").tensors(), ours(small_state))
+    for file in ("ours", "openai", "again"):
+        assert clip_activation(tmp_path / f"{file}{suffix}") == "gelu"
+
+
+def test_the_same_weights_give_the_same_file(in_layout, tmp_path):
+    """Whatever order the source has."""
+    for name in ("openai", "hf", "ost"):
+        write_weights(convert(in_layout(name), Rules(), source=name), tmp_path / name, to="ours", activation="gelu")
+    contents = {(tmp_path / name).read_bytes() for name in ("openai", "hf", "ost")}
+    assert len(contents) == 1
+
+
+def test_checkpoints_keep_all_but_the_teacher(checkpoint, small_state):
+    found = convert(checkpoint, Rules(), source="f")
+    assert found.faults == {}
+    assert_same(found.adapters, ADAPTERS)
+    assert_same(found.beside, BESIDE)
+    assert found.left == {"raw_model.*": len(small_state)}
+    assert_same(target_state(found, "ours"), {k: v for k, v in checkpoint.items() if not k.startswith("raw_model.")})
+
+
+def test_the_teacher_if_asked_for(checkpoint):
+    found = convert(checkpoint, Rules(keep_teacher=True), source="f")
+    assert_same(target_state(found, "ours"), checkpoint)
+
+
+def test_openai_s_layout_has_no_place_for_what_changes_the_model(checkpoint, small_state):
+    found = convert(checkpoint, Rules(to="openai"), source="f")
+    assert set(found.faults) == {"unexpected"}
+    assert set(found.unexpected) == {*ADAPTERS, "head", "prompt_embed"}
+    assert found.left == {"raw_model.*": len(small_state), "projector_v.*": 1, "projector_t.*": 1}
+    leave = ("visual.transformer.resblocks.0.stadapt", "*.message_*", "*.experts_head*", "*.experts_tail*")
+    found = convert(checkpoint, Rules(to="openai", leave=(*leave, "*.routing*", "head", "prompt_embed")), source="f")
+    assert set(found.unexpected) == {name for name in ADAPTERS if "routing" in name}
+    groups = ("*.routing1*", "*.routing2*", "head", "prompt_embed")
+    found = convert(checkpoint, Rules(to="openai", leave=(*leave, *groups)), source="f")
+    assert found.faults == {}
+    assert_same(target_state(found, "openai"), small_state)
+
+
+def test_missing(small_state):
+    state = {name: t for name, t in small_state.items() if not name.startswith("visual.ln_post")}
+    found = convert(state, Rules(), source="f")
+    assert found.faults == {"missing": ["visual.ln_post.weight", "visual.ln_post.bias"]}
+    assert convert(state, Rules(allow_missing=("visual.ln_post.",)), source="f").faults == {}
+    found = convert(state, Rules(allow_missing=("visual.ln_post.b",)), source="f")
+    assert (found.missing, found.allowed) == (["visual.ln_post.weight"], ["visual.ln_post.bias"])
+
+
+def test_a_block_in_the_middle_is_missed(small_state):
+    state = {name: t for name, t in small_state.items() if not name.startswith("transformer.resblocks.0.")}
+    found = convert(state, Rules(), source="f")
+    assert found.sizes.text_layers == 2
+    assert len(found.missing) == 12
+    assert all(name.startswith("transformer.resblocks.0.") for name in found.missing)
+
+
+def test_unexpected(small_state):
+    state = {**small_state, "visual.transformer.resblocks.0.ls_1.gamma": torch.ones(4), "logit_bias_2": torch.ones(())}
+    found = convert(state, Rules(), source="f")
+    assert found.faults == {"unexpected": ["visual.transformer.resblocks.0.ls_1.gamma", "logit_bias_2"]}
+    found = convert(state, Rules(leave=("logit_bias_2", "visual.*")), source="f")
+    assert found.faults == {}
+    assert found.left == {"visual.*": 1, "logit_bias_2": 1}
+
+
+def test_clip_itself_cannot_be_left(small_state):
+    found = convert(small_state, Rules(leave=("visual.", "ln_final")), source="f")
+    assert_same(found.clip, small_state)
+
+
+def test_wrong_shape_and_kind(small_state):
+    state = {**small_state, "ln_final.bias": torch.zeros(3), "visual.ln_pre.weight": torch.zeros(128, dtype=torch.int8)}
+    assert convert(state, Rules(), source="f").faults == {
+        "wrong shape": [
+            "visual.ln_pre.weight is torch.int8 instead of a floating-point type",
+            "ln_final.bias is (3,) instead of (64,)",
+        ]
+    }
+
+
+@pytest.mark.parametrize("shape", [(3,), (4, 4, 4)])
+def test_a_shape_that_carries_a_size(small_state, shape):
+    state = {**small_state, "visual.positional_embedding": torch.zeros(shape)}
+    with pytest.raises(ValueError, match=r"^f: not a CLIP state dict: shapes are \{'visual\.conv1"):
+        convert(state, Rules(), source="f")
+
+
+def test_vifi_with_the_table_of_raw_clip(in_layout, small_state):
+    table = small_state["token_embedding.weight"]
+    found = convert(in_layout("vifi"), Rules(), source="f", token_embedding=table)
+    assert found.faults == {}
+    assert_same(target_state(found, "openai"), small_state)
+    assert found.left == {"prompt_learner.*": 1}
+    wrong = convert(in_layout("vifi"), Rules(), source="f", token_embedding=table[:, :32])
+    assert wrong.faults == {"wrong shape": ["token_embedding.weight is (50, 32) instead of (50, 64)"]}
+
+
+def test_learned_prompts_of_vifi_are_unexpected(in_layout):
+    state = in_layout("ost") | {"module.prompt_learner.ctx": torch.ones(4, 64)}
+    assert convert(state, Rules(), source="f").faults == {"unexpected": ["prompt_learner.ctx"]}
+
+
+def test_openai_s_layout_as_openai_reads_it(small_state, small_sizes, tmp_path):
+    found = convert(small_state, Rules(to="openai"), source="f")
+    write_weights(found, tmp_path / "quick.pt", to="openai", activation="quick_gelu")
+    content = torch.load(tmp_path / "quick.pt", weights_only=True)
+    sizes = {name: int(content.pop(name)) for name in ("input_resolution", "context_length", "vocab_size")}
+    assert sizes == {"input_resolution": 32, "context_length": 16, "vocab_size": 50}
+    assert_same(content, small_state)
+    assert clip_activation(tmp_path / "quick.pt") == "quick_gelu"
+    write_weights(found, tmp_path / "gelu.pt", to="openai", activation="gelu")
+    assert set(torch.load(tmp_path / "gelu.pt", weights_only=True)) == {"state_dict", "clip_activation"}
+
+
+def test_metadata_of_safetensors(small_state, tmp_path):
+    path = tmp_path / "new" / "folder" / "x.safetensors"
+    write_weights(convert(small_state, Rules(), source="f"), path, to="ours", activation="gelu")
+    with safe_open(path, framework="pt") as file:
+        assert file.metadata() == {"format": "pt", "layout": "ours", "clip_activation": "gelu"}
+    assert_same(load_file(path), ours(small_state))
+    assert [entry.name for entry in path.parent.iterdir()] == ["x.safetensors"]
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_views_and_shared_memory_are_written_whole_and_once(small_state, tmp_path, suffix):
+    """A row of a large table must not drag the table into the file."""
+    whole = torch.randn(1000, 128)
+    state = {**small_state, "visual.class_embedding": whole[7], "visual.ln_pre.weight": whole[8]}
+    state["visual.ln_post.weight"] = state["visual.ln_pre.weight"]
+    state["visual.proj"] = small_state["visual.proj"].T.contiguous().T
+    path = tmp_path / f"x{suffix}"
+    write_weights(convert(state, Rules(), source="f"), path, to="ours", activation="gelu")
+    assert_same(read_weight_file(path).tensors(), ours(state))
+    assert path.stat().st_size < sum(t.nbytes for t in state.values()) + 100_000
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("x.txt", "unknown suffix '.txt'; allowed: .pth"),
+        ("there.pth", "exists already; --force replaces it"),
+        ("d.pth", "is a folder"),
+    ],
+)
+def test_targets_that_cannot_be_written(tmp_path, name, message):
+    (tmp_path / "there.pth").touch()
+    (tmp_path / "d.pth").mkdir()
+    with pytest.raises(ValueError, match=message):
+        check_target(tmp_path / name, force=False)
+    if name == "there.pth":
+        check_target(tmp_path / name, force=True)
