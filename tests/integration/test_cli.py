@@ -129,7 +129,9 @@ def poisoned(tmp_path):
     return package.parent
 
 
-@pytest.mark.parametrize("tool", ["tools/run_net.py", "tools/demo_net.py", "weight_average_tool.py"])
+@pytest.mark.parametrize(
+    "tool", ["tools/run_net.py", "tools/demo_net.py", "tools/convert_weights.py", "weight_average_tool.py"]
+)
 def test_help_does_without_torch(repository, environment, poisoned, tool):
     done = subprocess.run(
         [sys.executable, repository / tool, "--help"],
