@@ -74,10 +74,18 @@ def missing_files(cfg: CfgNode) -> Iterator[tuple[str, str]]:
     wanted |= annotations
     weights = (
         ("TRAIN.CUSTOM_LOAD_FILE", train.CUSTOM_LOAD_FILE, train.ENABLE and train.CUSTOM_LOAD),
-        ("TRAIN.CLIP_ORI_PATH", train.CLIP_ORI_PATH, train.ENABLE and train.LINEAR_CONNECT_CLIMB and train.CLIP_ORI_PATH),
+        (
+            "TRAIN.CLIP_ORI_PATH",
+            _clip_file(cfg, train.CLIP_ORI_PATH),
+            train.ENABLE and train.LINEAR_CONNECT_CLIMB and train.CLIP_ORI_PATH,
+        ),
         ("TRAIN.CHECKPOINT_FILE_PATH", train.CHECKPOINT_FILE_PATH, train.ENABLE and train.CHECKPOINT_FILE_PATH),
         ("TEST.CUSTOM_LOAD_FILE", test.CUSTOM_LOAD_FILE, test.ENABLE and test.CUSTOM_LOAD),
-        ("TEST.CLIP_ORI_PATH", test.CLIP_ORI_PATH, test.ENABLE and test.CUSTOM_LOAD and test.PATCHING_MODEL),
+        (
+            "TEST.CLIP_ORI_PATH",
+            _clip_file(cfg, test.CLIP_ORI_PATH),
+            test.ENABLE and test.CUSTOM_LOAD and test.PATCHING_MODEL,
+        ),
         ("TEST.CHECKPOINT_FILE_PATH", test.CHECKPOINT_FILE_PATH, test.ENABLE and test.CHECKPOINT_FILE_PATH),
     )
     wanted |= {key: path for key, path, needed in weights if needed}
@@ -86,6 +94,12 @@ def missing_files(cfg: CfgNode) -> Iterator[tuple[str, str]]:
             yield key, path or "(empty)"
         elif key in annotations:
             yield from _missing_videos(cfg, key, path)
+
+
+def _clip_file(cfg: CfgNode, source: str | None) -> str:
+    """Where a CLIP lies: a file, or what the download of a published name becomes."""
+    published = None if not source or Path(source).is_file() else published_clip(source)
+    return str(cached_archive(published, cache_dir=cfg.MODEL.CLIP_CACHE_DIR or None)) if published else source or ""
 
 
 def _annotation_files(cfg: CfgNode) -> Iterator[tuple[str, str]]:

@@ -176,9 +176,12 @@ def load_test_weights(cfg: CfgNode, method: Method) -> Path | None:
     checkpoint = read_checkpoint(source, clear_name_patterns=cfg.TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN)
     state = checkpoint.model_state
     if test.CUSTOM_LOAD and test.PATCHING_MODEL:
-        clip = load_clip_state_dict(test.CLIP_ORI_PATH)
+        cache_dir = cfg.MODEL.CLIP_CACHE_DIR or None
+        clip = load_clip_state_dict(test.CLIP_ORI_PATH, cache_dir=cache_dir)
         check_activation(
-            method, clip_activation(test.CLIP_ORI_PATH), source=f"TEST.CLIP_ORI_PATH: {test.CLIP_ORI_PATH}"
+            method,
+            clip_activation(test.CLIP_ORI_PATH, cache_dir=cache_dir),
+            source=f"TEST.CLIP_ORI_PATH: {test.CLIP_ORI_PATH}",
         )
         clip |= experts_like_clip(clip, [name.removeprefix(CLIP_PREFIX) for name in state])
         state = patch_state(clip, state, ratio=test.PATCHING_RATIO)
