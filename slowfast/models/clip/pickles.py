@@ -5,7 +5,7 @@ choice: TorchScript's modules become holders of attributes, anything else of a w
 nobody vouches for, `read_untrusted` replaces every other name by an inert object, and does so in a process of its own,
 which hands back nothing but tensors in a safetensors file.
 
-As a script (``python -I pickles.py SOURCE TARGET``) this file is that process; it imports nothing of the project.
+As a script (``python -I pickles.py SOURCE TARGET``) this file is that process; it imports nothing else of the project.
 """
 
 from __future__ import annotations
@@ -60,6 +60,10 @@ _STORAGE_DTYPES = {
 }
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # how torch.save began its files before they were zip archives
 _SECONDS = 1800
+_START = (
+    "import runpy, sys; sys.path.append(sys.argv[1]); sys.argv[:] = sys.argv[2:]; "
+    "runpy.run_path(sys.argv[0], run_name='__main__')"
+)
 _STATES_OF_TRAINING = ("optimizer", "lr_scheduler", "scheduler", "scaler")
 
 
@@ -254,7 +258,9 @@ def read_untrusted(path: Path) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "tensors.safetensors"
-        command = [sys.executable, "-I", str(Path(__file__).resolve()), str(path.resolve()), str(target)]
+        packages = Path(torch.__file__).parents[1]  # isolation would hide those of a user's own folder
+        script, source = Path(__file__).resolve(), path.resolve()
+        command = [sys.executable, "-I", "-c", _START, *map(str, (packages, script, source, target))]
         try:
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_SECONDS, check=False)
         except subprocess.TimeoutExpired as error:
