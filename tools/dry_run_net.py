@@ -11,7 +11,7 @@ import torch
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets.annotation import read_annotations
-from slowfast.datasets.build import missing_videos
+from slowfast.datasets.build import build_augmentation, build_mixup, missing_videos
 from slowfast.datasets.label_set import LabelSet
 from slowfast.datasets.types import VideoBatch
 from slowfast.engine.build import build_optimizer, build_step
@@ -40,6 +40,9 @@ def dry_run(cfg: CfgNode) -> None:
     seed_everything(cfg.RNG_SEED)
     with tempfile.TemporaryDirectory() as folder:
         label_set = _label_set(cfg, missing)
+        if cfg.TRAIN.ENABLE:  # a wrong value is found here
+            build_augmentation(cfg)
+            build_mixup(cfg, len(label_set))
         Tokenizer()(label_set.names)  # names that do not fit into the context are found here
         few = label_set if cfg.DATA.TEXT_AUG else LabelSet.from_names(label_set.names[:_TEMPLATE_CLASSES])
         is_known = cfg.MODEL.ARCH in PUBLISHED or "MODEL.CLIP_WEIGHTS" not in missing

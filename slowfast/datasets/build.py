@@ -157,14 +157,21 @@ def _dataset(records: Sequence[VideoRecord], *, mode: Mode, views: int, crops: i
         views=views,
         crops=crops,
         crops_per_clip=cfg.AUG.NUM_SAMPLE,
-        augment=_augmentation(cfg) if mode == "train" and cfg.AUG.ENABLE else None,
+        augment=build_augmentation(cfg) if mode == "train" else None,
         seed=cfg.RNG_SEED,
         decode=resolve(DECODERS, data.DECODING_BACKEND, key="DATA.DECODING_BACKEND"),
     )
 
 
-def _augmentation(cfg: "CfgNode") -> AugmentSettings:
+def build_augmentation(cfg: "CfgNode") -> AugmentSettings | None:
+    """Describe what training clips go through, or None if AUG.ENABLE is off.
+
+    Raises:
+        ValueError: one line naming the key.
+    """
     aug, data = cfg.AUG, cfg.DATA
+    if not aug.ENABLE:
+        return None
     if aug.RE_SPLIT and aug.NUM_SAMPLE == 1:
         raise ValueError("AUG.RE_SPLIT: True keeps the first crop, and AUG.NUM_SAMPLE 1 makes no other; allowed: False")
     # Frames are normalised as they travel; before that, while they are augmented, they are always RGB.
