@@ -52,9 +52,10 @@ def dry_run(cfg: CfgNode) -> None:
     if method is None:
         _print("size", f"unknown: MODEL.ARCH {cfg.MODEL.ARCH} takes its sizes from MODEL.CLIP_WEIGHTS")
     else:
+        optimizer = build_optimizer(cfg, method.named_parameters())  # freezes what has a learning-rate factor of 0
         _print("size", describe(method, num_frames=cfg.DATA.NUM_FRAMES, side=cfg.DATA.TRAIN_CROP_SIZE))
         clip = synthetic_clip(num_frames=cfg.DATA.NUM_FRAMES, side=cfg.DATA.TRAIN_CROP_SIZE)
-        _print("synthetic batch", f"one training step, loss {_one_step(cfg, method, clip):.4f}")
+        _print("synthetic batch", f"one training step, loss {_one_step(cfg, method, optimizer, clip):.4f}")
     for key, path in missing.items():
         _print("missing", f"{key}: {path}")
     if not missing:
@@ -147,10 +148,9 @@ def _embed_dim(cfg: CfgNode) -> int:
     return ClipSizes.from_state_dict(load_clip_state_dict(cfg.MODEL.CLIP_WEIGHTS)).embed_dim
 
 
-def _one_step(cfg: CfgNode, method: Method, batch: VideoBatch) -> float:
+def _one_step(cfg: CfgNode, method: Method, optimizer: torch.optim.Optimizer, batch: VideoBatch) -> float:
     device = torch.device("cuda" if cfg.NUM_GPUS > 0 and torch.cuda.is_available() else "cpu")
     method.to(device).train()
-    optimizer = build_optimizer(cfg, method.named_parameters())
     step, _ = build_step(cfg, method, optimizer, device=device)
     return step(batch.to(device)).loss.item()
 

@@ -174,7 +174,10 @@ _C.DATA_LOADER.PIN_MEMORY = True
 _C.AUG = CfgNode()
 # Crops per decoded video in training, >= 1, also when ENABLE is False: the batch grows by this factor. PySlowFast.
 _C.AUG.NUM_SAMPLE = 1
-# RandAugment and random erasing, with PySlowFast's parameters.
+# Augment training clips, all frames alike. AA_TYPE: rand, then -m magnitude 0..10, -n operations, -mstd deviation (inf:
+# uniform), -inc 0 or 1, -w0 weighted choice, -p share applied; empty: colour jitter of strength COLOR_JITTER instead.
+# INTERPOLATION: bicubic, bilinear, random. RE_*: share of crops that are erased, fill (pixel, rand, const), boxes 1 to
+# RE_COUNT; RE_SPLIT keeps the first of NUM_SAMPLE crops whole. PySlowFast.
 _C.AUG.ENABLE = False
 _C.AUG.COLOR_JITTER = 0.4
 _C.AUG.AA_TYPE = "rand-m9-mstd0.5-inc1"
@@ -185,7 +188,9 @@ _C.AUG.RE_COUNT = 1
 _C.AUG.RE_SPLIT = False
 
 _C.MIXUP = CfgNode()
-# MixUp and CutMix, with PySlowFast's parameters.
+# Mix the clips of a batch, by MixUp or CutMix: one share per batch, the partner is the clip at the mirrored place on
+# the same rank. Parameters of the two beta distributions, 0 switches that one off; share of batches that are mixed; of
+# these by CutMix; label smoothing in [0, 1). PySlowFast.
 _C.MIXUP.ENABLE = False
 _C.MIXUP.ALPHA = 0.8
 _C.MIXUP.CUTMIX_ALPHA = 1.0

@@ -359,6 +359,12 @@ def _check_training(cfg: CfgNode) -> None:
         )
     if mixup.ENABLE and mixup.ALPHA == 0 and mixup.CUTMIX_ALPHA == 0:
         raise ConfigError("MIXUP.ALPHA: is 0 and MIXUP.CUTMIX_ALPHA too; one of them must be above 0 to mix anything")
+    if mixup.ENABLE and mixup.LABEL_SMOOTH_VALUE == 1:
+        raise ConfigError("MIXUP.LABEL_SMOOTH_VALUE: 1 leaves nothing of the labels; allowed: at least 0, below 1")
+    if cfg.AUG.ENABLE and cfg.AUG.RE_SPLIT and cfg.AUG.NUM_SAMPLE == 1:
+        raise ConfigError(
+            "AUG.RE_SPLIT: True keeps the first crop whole, and AUG.NUM_SAMPLE 1 makes no other; set it to 2"
+        )
     if model.RECORD_ROUTING and not model.NUM_EXPERTS:
         raise ConfigError("MODEL.RECORD_ROUTING: True needs experts to route between; set MODEL.NUM_EXPERTS")
 

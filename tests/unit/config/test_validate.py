@@ -110,6 +110,14 @@ def test_every_choice_lists_what_is_allowed(key):
             "MIXUP.ALPHA: is 0 and MIXUP.CUTMIX_ALPHA too; one of them must be above 0 to mix anything",
         ),
         (
+            ["MIXUP.ENABLE", True, "MIXUP.LABEL_SMOOTH_VALUE", 1],
+            "MIXUP.LABEL_SMOOTH_VALUE: 1 leaves nothing of the labels; allowed: at least 0, below 1",
+        ),
+        (
+            ["AUG.ENABLE", True, "AUG.RE_SPLIT", True],
+            "AUG.RE_SPLIT: True keeps the first crop whole, but AUG.NUM_SAMPLE 1 makes no other",
+        ),
+        (
             ["MODEL.RECORD_ROUTING", True],
             "MODEL.RECORD_ROUTING: True needs experts to route between; set MODEL.NUM_EXPERTS",
         ),
