@@ -118,8 +118,11 @@ def convert(
         expected = CLIP(sizes).state_dict()
     result = Conversion(sizes=sizes, clip={name: found[name] for name in expected if name in found})
     kept = {*found, *renamed.beside, *renamed.left}
-    result.renamed = sum(without_wrappers(name) not in kept for name in state)
+    result.renamed = sum(
+        name.startswith(rules.strip_prefix) and name not in kept for name in map(without_wrappers, state)
+    )
     result.left.update(_group(name) for name in renamed.left)
+    result.left.update(_group(name) for name in map(without_wrappers, state) if not name.startswith(rules.strip_prefix))
     for name in expected:
         if name not in found:
             (result.allowed if name.startswith(rules.allow_missing) else result.missing).append(name)

@@ -29,6 +29,7 @@ class Renamed:
     """A state dict sorted by what its entries are.
 
     Attributes:
+        source: what to call the state dict in an error.
         layout: key of LAYOUTS.
         clip: entries of a CLIP under OpenAI's names, those of a temporal module in its towers included. A name that no
             rule knows is here too, unchanged: whoever builds a model from it will not find a place for it.
@@ -36,10 +37,21 @@ class Renamed:
         left: names of entries that are no weights, such as masks, position numbers and text of a label set.
     """
 
+    source: str
     layout: str
     clip: dict[str, Tensor] = field(default_factory=dict)
     beside: dict[str, Tensor] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
+
+    def add(self, name: str, tensor: Tensor) -> None:
+        """Add an entry of a CLIP.
+
+        Raises:
+            ValueError: if there is one of this name.
+        """
+        if name in self.clip:
+            raise ValueError(f"{self.source}: two entries are CLIP's {name!r}")
+        self.clip[name] = tensor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,7 +145,7 @@ def clip_names(state: Mapping[str, Tensor], *, source: str, layout: str = AUTO, 
         )
     if found is None:
         raise ValueError(f"{source}: not a CLIP state dict: {_hint(plain)}")
-    result = Renamed(layout=found)
+    result = Renamed(source=source, layout=found)
     LAYOUTS[found].rename(plain, result)
     return result
 
@@ -179,7 +191,7 @@ def _from_ours(state: Mapping[str, Tensor], result: Renamed) -> None:
     """``model.<OpenAI's name>``, beside projector, head and teacher."""
     for name, tensor in state.items():
         if name.startswith(CLIP_PREFIX):
-            result.clip[name.removeprefix(CLIP_PREFIX)] = tensor
+            result.add(name.removeprefix(CLIP_PREFIX), tensor)
         else:
             result.beside[name] = tensor
 
@@ -194,7 +206,7 @@ def _from_openai(state: Mapping[str, Tensor], result: Renamed) -> None:
         if short in SIZE_ENTRIES or short.endswith("attn_mask"):
             result.left.append(name)
         else:
-            result.clip[short] = tensor
+            result.add(short, tensor)
 
 
 # --- Hugging Face's ---
@@ -232,7 +244,7 @@ def _from_hugging_face(state: Mapping[str, Tensor], result: Renamed) -> None:
             continue
         short = _hugging_face_name(name)
         turn = short in _TRANSPOSED and tensor.ndim == 2
-        result.clip[short] = tensor.t().contiguous() if turn else tensor
+        result.add(short, tensor.t().contiguous() if turn else tensor)
     _join_projections(result.clip)
 
 
@@ -274,9 +286,9 @@ def _from_vifi(state: Mapping[str, Tensor], result: Renamed) -> None:
         if name in _TEXT_OF_A_LABEL_SET:
             result.left.append(name)
         elif name.startswith("image_encoder."):
-            result.clip["visual." + name.removeprefix("image_encoder.")] = tensor
+            result.add("visual." + name.removeprefix("image_encoder."), tensor)
         else:
-            result.clip[name.removeprefix("text_encoder.")] = tensor
+            result.add(name.removeprefix("text_encoder."), tensor)
 
 
 LAYOUTS: dict[str, Layout] = {

@@ -129,6 +129,14 @@ def test_unexpected(small_state):
     assert found.left == {"visual.*": 1, "logit_bias_2": 1}
 
 
+def test_what_lacks_the_prefix_is_left_and_named(small_state):
+    state = {f"module.net.{name}": tensor for name, tensor in small_state.items()} | {"module.fc.weight": torch.ones(1)}
+    found = convert(state, Rules(strip_prefix="net."), source="f")
+    assert found.faults == {}
+    assert found.left == {"fc.*": 1}
+    assert found.renamed == len(small_state)
+
+
 def test_clip_itself_cannot_be_left(small_state):
     found = convert(small_state, Rules(leave=("visual.", "ln_final")), source="f")
     assert_same(found.clip, small_state)

@@ -100,6 +100,21 @@ def test_two_entries_of_one_name(small_state):
         clip_names(state, source="f.pt")
 
 
+@pytest.mark.parametrize(
+    ("layout", "name", "twice"),
+    [
+        ("open_clip_custom_text", "ln_final.bias", "ln_final.bias"),
+        ("ost", "text_encoder.logit_scale", "logit_scale"),
+        ("ost", "visual.proj", "visual.proj"),
+        ("hf", "visual.proj", "visual.proj"),
+    ],
+)
+def test_two_entries_that_become_one(in_layout, layout, name, twice):
+    """None of them may win in silence."""
+    with pytest.raises(ValueError, match=rf"^f\.pt: (two entries are CLIP's '{twice}'|holds names of 2 layouts, .*)$"):
+        clip_names({**in_layout(layout), name: torch.zeros(1)}, source="f.pt")
+
+
 def test_a_prefix_to_strip(small_state):
     state = {f"module.backbone.clip.{name}": tensor for name, tensor in small_state.items()} | {"fc": torch.ones(1)}
     assert_same(clip_names(state, source="f", strip_prefix="backbone.clip.").clip, small_state)
