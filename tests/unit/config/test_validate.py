@@ -115,7 +115,7 @@ def test_every_choice_lists_what_is_allowed(key):
         ),
         (
             ["AUG.ENABLE", True, "AUG.RE_SPLIT", True],
-            "AUG.RE_SPLIT: True keeps the first crop whole, but AUG.NUM_SAMPLE 1 makes no other",
+            "AUG.RE_SPLIT: True keeps the first crop whole, and AUG.NUM_SAMPLE 1 makes no other; set it to 2",
         ),
         (
             ["MODEL.RECORD_ROUTING", True],
