@@ -46,7 +46,8 @@ def dry_run(cfg: CfgNode) -> None:
         Tokenizer()(label_set.names)  # names that do not fit into the context are found here
         few = label_set if cfg.DATA.TEXT_AUG else LabelSet.from_names(label_set.names[:_TEMPLATE_CLASSES])
         is_known = cfg.MODEL.ARCH in PUBLISHED or "MODEL.CLIP_WEIGHTS" not in missing
-        method = build_method(_with_stand_ins(cfg, missing, Path(folder), len(few)), few) if is_known else None
+        stand_in = _with_stand_ins(cfg, missing, Path(folder), len(few)) if is_known else cfg
+        method = build_method(stand_in, few) if is_known else None
     _print("method", f"{cfg.METHOD}, {cfg.MODEL.ARCH}, temporal module {cfg.MODEL.TEMPORAL_MODELING_TYPE}")
     _print("classes", str(len(label_set)))
     if method is None:
@@ -55,7 +56,7 @@ def dry_run(cfg: CfgNode) -> None:
         optimizer = build_optimizer(cfg, method.named_parameters())  # freezes what has a learning-rate factor of 0
         _print("size", describe(method, num_frames=cfg.DATA.NUM_FRAMES, side=cfg.DATA.TRAIN_CROP_SIZE))
         clip = synthetic_clip(num_frames=cfg.DATA.NUM_FRAMES, side=cfg.DATA.TRAIN_CROP_SIZE)
-        _print("synthetic batch", f"one training step, loss {_one_step(cfg, method, optimizer, clip):.4f}")
+        _print("synthetic batch", f"one training step, loss {_one_step(stand_in, method, optimizer, clip):.4f}")
     for key, path in missing.items():
         _print("missing", f"{key}: {path}")
     if not missing:
@@ -134,6 +135,8 @@ def _with_stand_ins(cfg: CfgNode, missing: dict[str, str], folder: Path, num_cla
     stand_in.TRAIN.COMPILE = False
     if any(key.startswith(("MODEL.ARCH", "MODEL.CLIP_WEIGHTS")) for key in missing):
         stand_in.MODEL.CLIP_WEIGHTS = "random"
+    if "TRAIN.CLIP_ORI_PATH" in missing:
+        stand_in.TRAIN.CLIP_ORI_PATH = None  # then it is the CLIP that the model is built from
     if "DATA.TEXT_AUG_FEATURE_FILE" in missing:
         path = folder / "text_features.pt"
         atomic_save(torch.randn(num_classes, _STAND_IN_PROMPTS, _embed_dim(cfg)), path)

@@ -179,6 +179,7 @@ def test_dry_run_writes_nothing(shell, tmp_path):
         {"MODEL.CLIP_WEIGHTS": "clip.pt"},
         {"TEST.CUSTOM_LOAD": True, "TEST.CUSTOM_LOAD_FILE": "averaged.pth"},
         {"TEST.CHECKPOINT_FILE_PATH": "checkpoint.pyth"},
+        {"TRAIN.LINEAR_CONNECT_CLIMB": True, "TRAIN.CLIP_ORI_PATH": "raw.pt"},
     ],
     ids=lambda keys: "+".join(keys),
 )
