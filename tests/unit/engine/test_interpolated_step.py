@@ -283,6 +283,25 @@ def test_scaler_scales_both_passes(make_tuned, make_step, make_batch):
     assert largest_difference(found, expected) == 0.0
 
 
+def test_fp16(make_tuned, make_step, make_batch):
+    method, batch = make_tuned("stcross_attend", **DISTILLATION), make_batch()
+    _, expected = run(make_step(method), batch)
+    _, found = run(make_step(method, dtype=torch.float16, scaler=torch.amp.GradScaler("cpu", init_scale=64.0)), batch)
+    gap, size = (torch.cat([g.flatten() for g in gs]).norm() for gs in (
+        [found[name] - expected[name] for name in expected], list(expected.values())
+    ))  # fmt: skip
+    assert gap < 0.01 * size
+
+
+def test_step_that_overflows_leaves_the_weights(make_tuned, make_step, make_batch):
+    method = make_tuned("stcross_attend")
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    step = make_step(method, lr=1.0, dtype=torch.float16, scaler=torch.amp.GradScaler("cpu", init_scale=2.0**40))
+    run(step, make_batch())
+    assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
+    assert step.plain.scaler.get_scale() == 2.0**39
+
+
 def test_share_is_one_draw_of_the_cpu_generator():
     config = InterpolationConfig(loss_ratio=1.0, sample_low=0.4, sample_high=0.6)
     torch.manual_seed(3)
