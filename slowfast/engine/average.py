@@ -1,7 +1,7 @@
-"""Weight averaging over epochs: swa, gwa, bwa, ewa.
+"""Weight averaging over epochs (swa, gwa, bwa, ewa), and mixing with raw CLIP.
 
-All four are weighted means, so one pass over the files serves any number of them: a checkpoint is read, added to one
-fp32 sum per method, and dropped before the next is read.
+All averages are weighted means, so one pass over the files serves any number of them: a checkpoint is read, added to
+one fp32 sum per method, and dropped before the next is read.
 
 The weight of a checkpoint belongs to its epoch, not to its place in the list, and the weights of the files that exist
 are scaled to sum 1. With every epoch of the window present this is the published formula; a missing epoch no longer
@@ -19,7 +19,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from slowfast.engine.checkpoint import CLIP_PREFIX, TEACHER_PREFIX, read_checkpoint
+from slowfast.engine.checkpoint import read_checkpoint
+from slowfast.models.clip.layouts import CLIP_PREFIX, TEACHER_PREFIX
 
 METHODS = ("swa", "gwa", "bwa", "ewa")
 DEFAULT_PATTERN = "*_epoch_*.pyth"
@@ -206,6 +207,39 @@ def average(members: Sequence[EpochWeights], methods: Sequence[str], config: Ave
                 _add(sums[method], name, value, weight=table[method][member.epoch])
         del state
     return {method: Averaged({name: sums[method][name] for name in shapes}, for_all[method]) for method in methods}
+
+
+def patch_state(
+    clip_state: Mapping[str, Tensor],
+    model_state: Mapping[str, Tensor],
+    *,
+    ratio: float,
+) -> dict[str, Tensor]:
+    """Mix raw CLIP into tuned weights: ratio * CLIP + (1 - ratio) * tuned, in fp32.
+
+    Args:
+        clip_state: CLIP under OpenAI's names, in the file's dtypes.
+        model_state: tuned weights, CLIP's under "model."; other names are copied.
+        ratio: share of raw CLIP, in [0, 1].
+
+    Returns: a new state dict with the names of `model_state`.
+
+    Raises:
+        ValueError: if the tuned weights lack one of CLIP's, or the shapes differ.
+    """
+    if not 0.0 <= ratio <= 1.0:
+        raise ValueError(f"TEST.PATCHING_RATIO: {ratio} is outside [0, 1]")
+    missing = [name for name in clip_state if CLIP_PREFIX + name not in model_state]
+    if missing:
+        raise ValueError(f"patching: the checkpoint lacks {len(missing)} of CLIP's weights ({', '.join(missing[:3])})")
+    patched = dict(model_state)
+    for name, clip in clip_state.items():
+        tuned = model_state[CLIP_PREFIX + name]
+        if tuned.shape != clip.shape:
+            raise ValueError(f"patching: {name} is {tuple(tuned.shape)}, in CLIP {tuple(clip.shape)}")
+        if tuned.is_floating_point():
+            patched[CLIP_PREFIX + name] = clip.float() * ratio + tuned.float() * (1.0 - ratio)
+    return patched
 
 
 def _add(total: dict[str, Tensor], name: str, value: Tensor, *, weight: float) -> None:

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from slowfast.config.node import CfgNode
+from slowfast.engine.average import patch_state
 from slowfast.engine.checkpoint import (
-    CLIP_PREFIX,
     check_activation,
     last_checkpoint,
     load_model_state,
-    patch_state,
     read_checkpoint,
 )
 from slowfast.engine.interpolated_step import InterpolatedWeightStep, InterpolationConfig, RawClip, clip_parameters
@@ -25,6 +24,7 @@ from slowfast.engine.step import PlainStep, Step, StepConfig
 from slowfast.methods.base import Method
 from slowfast.models.clip.experts import experts_like_clip
 from slowfast.models.clip.layers import Activation
+from slowfast.models.clip.layouts import CLIP_PREFIX
 from slowfast.models.clip.weights import clip_activation, load_clip_state_dict
 from slowfast.utils.logging import get_logger
 

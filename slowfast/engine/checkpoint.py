@@ -346,39 +346,6 @@ def resume(
     return checkpoint.epoch + 1
 
 
-def patch_state(
-    clip_state: Mapping[str, Tensor],
-    model_state: Mapping[str, Tensor],
-    *,
-    ratio: float,
-) -> dict[str, Tensor]:
-    """Mix raw CLIP into tuned weights: ratio * CLIP + (1 - ratio) * tuned, in fp32.
-
-    Args:
-        clip_state: CLIP under OpenAI's names, in the file's dtypes.
-        model_state: tuned weights, CLIP's under "model."; other names are copied.
-        ratio: share of raw CLIP, in [0, 1].
-
-    Returns: a new state dict with the names of `model_state`.
-
-    Raises:
-        ValueError: if the tuned weights lack one of CLIP's, or the shapes differ.
-    """
-    if not 0.0 <= ratio <= 1.0:
-        raise ValueError(f"TEST.PATCHING_RATIO: {ratio} is outside [0, 1]")
-    missing = [name for name in clip_state if CLIP_PREFIX + name not in model_state]
-    if missing:
-        raise ValueError(f"patching: the checkpoint lacks {len(missing)} of CLIP's weights ({_first(missing)})")
-    patched = dict(model_state)
-    for name, clip in clip_state.items():
-        tuned = model_state[CLIP_PREFIX + name]
-        if tuned.shape != clip.shape:
-            raise ValueError(f"patching: {name} is {tuple(tuned.shape)}, in CLIP {tuple(clip.shape)}")
-        if tuned.is_floating_point():
-            patched[CLIP_PREFIX + name] = clip.float() * ratio + tuned.float() * (1.0 - ratio)
-    return patched
-
-
 def _task_prefix(task: str) -> str:
     return f"{task}_" if task else ""
 

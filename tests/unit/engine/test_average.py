@@ -242,3 +242,22 @@ def test_tool_help_needs_no_torch():
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert run.returncode == 0, run.stderr
     assert "--source-dir" in run.stdout
+
+
+def test_patching_mixes_in_fp32_and_copies_the_rest():
+    clip = {"a": torch.randn(3, generator=torch.Generator().manual_seed(1)).half(), "b": torch.ones(2)}
+    state = {"model.a": torch.full((3,), 0.3), "model.b": torch.zeros(2), "projector_v.w": torch.ones(1)}
+    patched = av.patch_state(clip, state, ratio=0.7)
+    assert torch.equal(patched["model.a"], clip["a"].float() * 0.7 + state["model.a"] * (1 - 0.7))
+    assert torch.equal(patched["model.b"], torch.full((2,), 0.7))
+    assert patched["projector_v.w"] is state["projector_v.w"]
+    assert torch.equal(state["model.b"], torch.zeros(2))
+
+
+def test_patching_errors():
+    with pytest.raises(ValueError, match="lacks 1 of CLIP's weights"):
+        av.patch_state({"a": torch.ones(1)}, {"model.b": torch.ones(1)}, ratio=0.5)
+    with pytest.raises(ValueError, match=r"a is \(2,\), in CLIP \(1,\)"):
+        av.patch_state({"a": torch.ones(1)}, {"model.a": torch.ones(2)}, ratio=0.5)
+    with pytest.raises(ValueError, match=r"TEST\.PATCHING_RATIO: 1\.5"):
+        av.patch_state({}, {}, ratio=1.5)
