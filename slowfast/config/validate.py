@@ -357,6 +357,10 @@ def _check_training(cfg: CfgNode) -> None:
             f"TRAIN.LINEAR_CONNECT_SAMPLE_L: {train.LINEAR_CONNECT_SAMPLE_L} must be below "
             f"TRAIN.LINEAR_CONNECT_SAMPLE_R, which is {train.LINEAR_CONNECT_SAMPLE_R}"
         )
+    if train.LINEAR_CONNECT_CLIMB and train.LINEAR_CONNECT_LOSS_RATIO == 0:
+        raise ConfigError(
+            "TRAIN.LINEAR_CONNECT_LOSS_RATIO: 0 leaves nothing of TRAIN.LINEAR_CONNECT_CLIMB; allowed: above 0"
+        )
     if mixup.ENABLE and mixup.ALPHA == 0 and mixup.CUTMIX_ALPHA == 0:
         raise ConfigError("MIXUP.ALPHA: is 0 and MIXUP.CUTMIX_ALPHA too; one of them must be above 0 to mix anything")
     if mixup.ENABLE and mixup.LABEL_SMOOTH_VALUE == 1:

@@ -87,7 +87,7 @@ class STDD(Method):
         self.projector_v.requires_grad_(requires_grad=projects_frames)
         projects_text = self.distillation is not None and self.distillation.projects_text
         self.projector_t = residual_projector(clip.sizes.embed_dim) if projects_text else None
-        tunes_text = self.distillation is not None and self.distillation.tunes_text
+        tunes_text = distillation is not None and distillation.tunes_text  # also where its weight is 0
         for parameter in clip.text_parameters():
             parameter.requires_grad = tunes_text
         self.routing = routing

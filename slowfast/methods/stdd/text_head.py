@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from slowfast.models.clip.model import CLIP
+from slowfast.models.clip.model import CLIP, TEXT_TOWER
 from slowfast.models.clip.text import longest_text, trim_tokens
 from slowfast.models.similarity import unit_norm, without_autocast
 from slowfast.text.text_bank import TextBank, TextEncoder, encode_tokens, mean_features
@@ -132,7 +132,7 @@ class EncodedText(TextHead):
         self._source = self._digest(clip)
 
     def _digest(self, clip: CLIP) -> str:
-        tower = {name: parameter for name, parameter in clip.state_dict().items() if not name.startswith("visual.")}
+        tower = {name: tensor for name, tensor in clip.state_dict().items() if name.startswith(TEXT_TOWER)}
         return sha256_tensors(tower | self.state_dict())
 
 

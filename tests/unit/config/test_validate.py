@@ -106,6 +106,10 @@ def test_every_choice_lists_what_is_allowed(key):
             "TRAIN.LINEAR_CONNECT_SAMPLE_L: 0.6 must be below TRAIN.LINEAR_CONNECT_SAMPLE_R, which is 0.6",
         ),
         (
+            ["TRAIN.LINEAR_CONNECT_CLIMB", True, "TRAIN.LINEAR_CONNECT_LOSS_RATIO", 0],
+            "TRAIN.LINEAR_CONNECT_LOSS_RATIO: 0 leaves nothing of TRAIN.LINEAR_CONNECT_CLIMB; allowed: above 0",
+        ),
+        (
             ["MIXUP.ENABLE", True, "MIXUP.ALPHA", 0, "MIXUP.CUTMIX_ALPHA", 0],
             "MIXUP.ALPHA: is 0 and MIXUP.CUTMIX_ALPHA too; one of them must be above 0 to mix anything",
         ),

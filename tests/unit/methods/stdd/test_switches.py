@@ -163,6 +163,26 @@ def test_froster_trains_the_text_tower_towards_frozen_text(build, make_batch):
     assert method(make_batch()).losses["text_distillation"] > 1e-3
 
 
+def test_froster_without_distillation_still_trains_the_text_tower(build, make_batch):
+    method = build(**{**SWITCHES["froster"], "MODEL.DISTILLATION_RATIO": 0.0}).train()
+    assert method.raw_model is None
+    output = method(make_batch())
+    assert list(output.losses) == ["classification"]
+    output.losses["classification"].backward()
+    assert method.model.text_projection.grad.any()
+    assert [name for name, parameter in method.trainable_parameters() if parameter.grad is None] == []
+
+
+def test_text_is_not_embedded_again_for_another_logit_scale(build):
+    """Every checkpoint has another one."""
+    method = build(training=False).eval()
+    state = method.state_dict()
+    state["model.logit_scale"] = state["model.logit_scale"] + 1
+    before = method.text(method.model).features
+    method.load_state_dict(state)
+    assert method.text(method.model).features is before
+
+
 def test_a_tuned_text_tower_is_scored_with_its_own_text(build, make_batch):
     """Also where the test does not know that the text tower was tuned."""
     trained = moved(build(**SWITCHES["froster"]).train())
