@@ -144,8 +144,10 @@ def _raw_clip(method: nn.Module, *, source: str | None, cache_dir: str) -> RawCl
         return RawClip(method, clip_parameters(method), source="TRAIN.LINEAR_CONNECT_CLIMB")
     try:
         weights = load_clip_state_dict(source, cache_dir=cache_dir or None)
+        activation = clip_activation(source, cache_dir=cache_dir or None)
     except ValueError as error:
         raise ValueError(f"TRAIN.CLIP_ORI_PATH: {error}") from error
+    check_activation(method, activation, source=f"TRAIN.CLIP_ORI_PATH: {source}")
     return RawClip(method, weights, source=f"TRAIN.CLIP_ORI_PATH: {source}")
 
 

@@ -13,10 +13,8 @@ from slowfast.datasets.types import VideoBatch
 from slowfast.engine.step import PlainStep, Step, StepResult
 from slowfast.methods.base import MethodOutput
 from slowfast.models.clip.arch import ClipSizes
+from slowfast.models.clip.layouts import CLIP_PREFIX
 from slowfast.models.clip.model import CLIP
-
-CLIP_PREFIX = "model."
-"""What a method puts in front of the names of its tuned CLIP."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

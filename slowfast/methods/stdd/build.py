@@ -23,7 +23,10 @@ from slowfast.models.clip.weights import clip_activation, load_clip_state_dict, 
 from slowfast.models.losses import LOSSES
 from slowfast.text.text_bank import TextBank, context_bank, load_feature_file, rephrased_bank, template_bank
 from slowfast.text.tokenizer import Tokenizer
+from slowfast.utils.logging import get_logger
 from slowfast.utils.registry import resolve
+
+logger = get_logger(__name__)
 
 RANDOM = "random"
 
@@ -162,6 +165,12 @@ def clip_activation_of(config: StddConfig, source: str) -> Activation:
     """
     recorded = None if source == RANDOM else clip_activation(source, cache_dir=config.clip_cache_dir or None)
     if config.activation == "auto":
+        if recorded is None and source != RANDOM:
+            logger.warning(
+                "%s does not say which activation it was trained with: taking QuickGELU, OpenAI's; "
+                "set MODEL.CLIP_ACTIVATION to gelu if it is one of laion's",
+                source,
+            )
         return recorded or "quick_gelu"
     if recorded not in (None, config.activation):
         raise ValueError(
