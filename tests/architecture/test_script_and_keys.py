@@ -5,7 +5,7 @@ from pathlib import Path
 
 from slowfast.config import legacy
 from slowfast.config.defaults import get_cfg
-from slowfast.config.validate import CHOICES
+from slowfast.config.values import CHOICES
 
 ROOT = Path(__file__).resolve().parents[2]
 

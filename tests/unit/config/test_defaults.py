@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from slowfast.config import defaults, legacy, validate
+from slowfast.config import defaults, legacy, values
 from slowfast.config.defaults import assert_and_infer_cfg, get_cfg
 from slowfast.config.node import CfgNode, ConfigError
 
@@ -98,7 +98,7 @@ def test_bare_defaults_ask_for_a_model():
 
 def test_tables_of_rules_name_existing_keys():
     known = set(get_cfg().leaves())
-    named = {*validate.CHOICES, *validate.RANGES, *legacy.inert_defaults()}
+    named = {*values.CHOICES, *values.RANGES, *legacy.inert_defaults()}
     assert named <= known
 
 
@@ -109,8 +109,8 @@ def test_names_agree_with_the_tables_that_other_packages_resolve():
     from slowfast.models.temporal import TEMPORAL_BLOCKS
     from slowfast.protocols import PROTOCOLS
 
-    assert set(validate.PROTOCOL_NAMES) == set(PROTOCOLS)
-    assert set(validate.DECODING_BACKENDS) == set(DECODERS)
-    assert {str(name) for name in validate.TEMPORAL_MODELING_TYPES} == set(TEMPORAL_BLOCKS)
-    assert set(validate.LOSS_FUNCS) == set(LOSSES)
-    assert set(validate.DISTILLATION_MODES) == set(DISTILLATIONS)
+    assert set(values.PROTOCOL_NAMES) == set(PROTOCOLS)
+    assert set(values.DECODING_BACKENDS) == set(DECODERS)
+    assert {str(name) for name in values.TEMPORAL_MODELING_TYPES} == set(TEMPORAL_BLOCKS)
+    assert set(values.LOSS_FUNCS) == set(LOSSES)
+    assert set(values.DISTILLATION_MODES) == set(DISTILLATIONS)

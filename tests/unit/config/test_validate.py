@@ -2,13 +2,13 @@
 
 import pytest
 
-from slowfast.config import validate
+from slowfast.config import values
 from slowfast.config.defaults import assert_and_infer_cfg, get_cfg
 from slowfast.config.node import ConfigError
 
 CHOSEN = ["MODEL.MODEL_NAME", "TemporalClipVideo", "MODEL.ARCH", "vitb16", "DATA.TEST_CROP_SIZE", 224]
 FROSTER = ["MODEL.KEEP_RAW_MODEL", True, "MODEL.RAW_MODEL_DISTILLATION", True, "MODEL.DISTILLATION_MODE", "froster"]
-TYPES = ", ".join(map(repr, validate.TEMPORAL_MODELING_TYPES))
+TYPES = ", ".join(map(repr, values.TEMPORAL_MODELING_TYPES))
 STDD = ["MODEL.TEMPORAL_MODELING_TYPE", "stcross_attend"]
 
 
@@ -43,9 +43,9 @@ def test_allowed(overrides):
     check(*overrides)
 
 
-@pytest.mark.parametrize("key", validate.RANGES)
+@pytest.mark.parametrize("key", values.RANGES)
 def test_every_range_has_a_lower_end(key):
-    low, high = validate.RANGES[key]
+    low, high = values.RANGES[key]
     with pytest.raises(ConfigError) as caught:
         check(key, low - 1)
     allowed = f"at least {low}" if high is None else f"from {low} to {high}"
@@ -53,9 +53,9 @@ def test_every_range_has_a_lower_end(key):
     assert str(caught.value).endswith(f" is out of range; allowed: {allowed}")
 
 
-@pytest.mark.parametrize("key", [key for key in validate.CHOICES if key != "MODEL.TEMPORAL_MODELING_TYPE"])
+@pytest.mark.parametrize("key", [key for key in values.CHOICES if key != "MODEL.TEMPORAL_MODELING_TYPE"])
 def test_every_choice_lists_what_is_allowed(key):
-    choices = validate.CHOICES[key]
+    choices = values.CHOICES[key]
     given = "?" if isinstance(choices[0], str) else type(choices[0])(2)
     with pytest.raises(ConfigError) as caught:
         check(key, given)

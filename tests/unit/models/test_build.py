@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from slowfast.config.defaults import get_cfg
-from slowfast.config.validate import TEMPORAL_MODELING_TYPES
+from slowfast.config.values import TEMPORAL_MODELING_TYPES
 from slowfast.models.build import block_option_names, build_clip, freeze
 from slowfast.models.temporal import TEMPORAL_BLOCKS
 from slowfast.models.temporal.plain import PlainBlock

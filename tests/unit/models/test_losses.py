@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from slowfast.config.validate import CHOICES
+from slowfast.config.values import CHOICES
 from slowfast.models.losses import LOSSES, bce_logit, cross_entropy, mse, nce_loss, soft_cross_entropy
 from slowfast.utils.registry import resolve
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from slowfast.config.defaults import get_cfg
-from slowfast.config.validate import PROTOCOL_NAMES
+from slowfast.config.values import PROTOCOL_NAMES
 from slowfast.protocols import PROTOCOLS
 from slowfast.protocols.base import EvalProtocol
 from slowfast.protocols.build import build_protocol
