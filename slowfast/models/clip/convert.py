@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -210,8 +211,11 @@ def write_weights(conversion: Conversion, target: Path, *, to: TargetLayout, act
     if target.suffix == ".safetensors":
         from safetensors.torch import save  # needed for this kind of file only
 
+        data = save(state, metadata={"format": "pt", "layout": to, ACTIVATION_ENTRY: activation})
+        header = _sorted_header(data)
         with atomic_writer(target) as file:
-            file.write(save(state, metadata={"format": "pt", "layout": to, ACTIVATION_ENTRY: activation}))
+            file.write(header)
+            file.write(memoryview(data)[len(header) :])
         return
     content: dict[str, Any]
     if to == "ours":
@@ -223,6 +227,16 @@ def write_weights(conversion: Conversion, target: Path, *, to: TargetLayout, act
     else:
         content = {"state_dict": state, ACTIVATION_ENTRY: activation}
     atomic_save(content, target)
+
+
+def _sorted_header(data: bytes) -> bytes:
+    """Header of a safetensors file, its metadata in alphabetical order: the library's differs from call to call."""
+    end = 8 + int.from_bytes(data[:8], "little")  # the file begins with the length of the JSON text that follows
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    assert len(text) <= end - 8
+    return data[:8] + text.ljust(end - 8)
 
 
 def check_target(target: Path, *, force: bool) -> None:
