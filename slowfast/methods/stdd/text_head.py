@@ -117,7 +117,7 @@ class EncodedText(TextHead):
 
     def forward(self, clip: CLIP) -> ClassText:
         """Return the features, embedded anew if the text tower has changed."""
-        if self._unchecked and self._digest(clip) != self._source:
+        if self._unchecked and not self.features.is_meta and self._digest(clip) != self._source:
             self._refresh(clip)
         self._unchecked = False
         return ClassText(self.features)
@@ -127,7 +127,8 @@ class EncodedText(TextHead):
         return mean_features(self.tokens, encode=_text_tower(clip))
 
     def _refresh(self, clip: CLIP) -> None:
-        with without_autocast(self.features.device.type):
+        # Evaluation may be what finds the change; training goes on with what it leaves.
+        with torch.inference_mode(mode=False), without_autocast(self.features.device.type):
             self.features = self.embed(clip)
         self._source = self._digest(clip)
 
@@ -195,6 +196,7 @@ class TunedText(EncodedText):
 
     def set_bank(self, bank: TextBank, clip: CLIP) -> None:
         """Take the bank's tokens, the bare string last, and remember what the initial text tower makes of them."""
+        self.raw = self.raw[:0]  # of the classes before
         super().set_bank(bank, clip)
         self.lengths = [longest_text(self.tokens[:, [prompt, -1]]) for prompt in range(self.tokens.shape[1])]
 
@@ -212,9 +214,14 @@ class TunedText(EncodedText):
             return super().forward(clip)
         # From the host's stream, which is the same on every rank.
         prompt = int(torch.randint(self.tokens.shape[1] - 1, ()))
-        pair = self.tokens[:, [prompt, -1], : self.lengths[prompt]]  # (K, 2, L)
+        pair = _with_last(self.tokens, prompt)[..., : self.lengths[prompt]]  # (K, 2, L)
         features = unit_norm(clip.encode_text(pair.flatten(0, 1))).unflatten(0, (-1, 2))
-        return ClassText(unit_norm(features.mean(dim=1)), unit_norm(self.raw[:, [prompt, -1]].mean(dim=1)))
+        return ClassText(unit_norm(features.mean(dim=1)), unit_norm(_with_last(self.raw, prompt).mean(dim=1)))
+
+
+def _with_last(prompts: Tensor, prompt: int) -> Tensor:
+    """Pick a prompt and the last one, (K, P, ...) -> (K, 2, ...); a list as index would wait for the device."""
+    return torch.stack((prompts[:, prompt], prompts[:, -1]), dim=1)
 
 
 def bank_features(bank: TextBank, clip: CLIP) -> Tensor:

@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from slowfast.methods.build import build_method
 from slowfast.models.clip.experts import ExpertMixture
+from slowfast.models.temporal import TEMPORAL_BLOCKS
 
 FROZEN = {"MODEL.KEEP_RAW_MODEL": True}
 DISTIL = {**FROZEN, "MODEL.RAW_MODEL_DISTILLATION": True, "MODEL.DISTILLATION_RATIO": 2.0}
@@ -73,6 +76,36 @@ def test_all_that_trains_gets_a_gradient(build, make_batch, switch):
     method = build(**SWITCHES[switch]).train()
     sum(method(make_batch()).losses.values()).backward()
     assert [name for name, parameter in method.trainable_parameters() if parameter.grad is None] == []
+
+
+class MixedDevices(TorchDispatchMode):
+    """Names the operations that see tensors of two devices, copies among them."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor)]
+        if len({tensor.device.type for tensor in tensors}) > 1:
+            self.found.append(str(func))
+        return result
+
+
+@pytest.mark.parametrize(
+    ("switch", "kind"), [*((switch, None) for switch in SWITCHES), *(("recompute", kind) for kind in TEMPORAL_BLOCKS)]
+)
+def test_a_step_stays_on_its_device(build, make_batch, switch, kind):
+    """The meta device stands in for a GPU: it has no values to hand to the host."""
+    keys = {**SWITCHES[switch], "MODEL.TEMPORAL_MODELING_TYPE": None if kind == "None" else kind}
+    method, batch = build(**keys).to("meta").train(), make_batch().to("meta")
+    with MixedDevices() as mixed:
+        sum(method(batch).losses.values()).backward()
+        with torch.no_grad():
+            logits = method.eval()(batch).logits
+    assert mixed.found == []
+    assert logits.is_meta
 
 
 @pytest.mark.parametrize("switch", SWITCHES)

@@ -185,3 +185,24 @@ def test_raw_text_stays_that_of_the_initial_tower(clip, rephrased):
     head.eval()
     assert torch.allclose(head(clip).features, mean_features(rephrased.tokens, encode=clip.encode_text), atol=1e-6)
     assert torch.allclose(head.raw[0, 0], unit_norm(initial.encode_text(rephrased.tokens[0, :1]))[0], atol=1e-6)
+
+
+def test_raw_text_follows_the_classes(clip, rephrased):
+    head, fresh = TunedText(32), TunedText(32)
+    head.set_bank(rephrased, clip)
+    others = rephrased_bank(["Eating: with a fork", "Running fast", "Sleeping: at night"], tokenizer=Tokenizer())
+    head.set_bank(others, clip)
+    fresh.set_bank(others, clip)
+    assert torch.equal(head.raw, fresh.raw)
+
+
+def test_training_goes_on_with_text_that_an_evaluation_embedded(clip, templates):
+    head = EncodedText(32)
+    head.set_bank(templates, clip)
+    shift_text_tower(clip)
+    head.load_state_dict({})
+    with torch.inference_mode():
+        head.eval()(clip)
+    video = torch.randn(2, 32, requires_grad=True)
+    (video @ head.train()(clip).features.T).sum().backward()
+    assert video.grad.any()
