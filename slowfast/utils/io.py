@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import re
 import struct
 import warnings
 from collections.abc import Iterator, Mapping
@@ -124,7 +125,7 @@ def load_tensors(path: str | Path, *, what: str, advice: str = "", memory_map: b
             return torch.load(source, map_location="cpu", weights_only=True, mmap=memory_map or None)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{source}: {what} is damaged or holds objects that are unsafe to load ({_brief(error)})"
+            f"{source}: {what} is damaged or holds objects that are unsafe to load ({_refused(error)})"
             f"{'; ' if advice else ''}{advice}"
         ) from error
     except (
@@ -145,6 +146,12 @@ def _brief(error: BaseException) -> str:
     """One short line of an exception's message."""
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0][:120]}".rstrip(": ")
+
+
+def _refused(error: pickle.UnpicklingError) -> str:
+    """What torch's safe reader stumbled over, out of its page of advice."""
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return f"it names {found[1]}" if found else "it is not what torch.save writes"
 
 
 def _fsync_folder(folder: Path) -> None:
