@@ -293,6 +293,7 @@ def write_video(path: Path, frames: Pixels, *, fps: int) -> None:
     options = h264 if codec == "libx264" else {"qmin": "2", "qmax": "4"}
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=Fraction(fps), options=options)
+        assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
