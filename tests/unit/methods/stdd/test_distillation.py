@@ -107,3 +107,13 @@ def test_logit_term_vanishes_where_both_agree(build_tiny, student):
     same = replace(student, video=video, logits=class_logits(video, student.text.features, student.scale))
     found = LogitDistillation(ratio=3.0).losses(same, teacher=teacher, projector_v=None, projector_t=None)
     assert found["distillation"].item() == pytest.approx(0, abs=1e-7)
+
+
+def test_logit_term_has_no_gradient_through_its_target(build_tiny, student):
+    text, scale, logits = (t.detach().requires_grad_() for t in (student.text.features, student.scale, student.logits))
+    leaves = replace(student, text=ClassText(text), scale=scale, logits=logits)
+    found = LogitDistillation(ratio=3.0).losses(leaves, teacher=build_tiny(), projector_v=None, projector_t=None)
+    found["distillation"].backward()
+    assert logits.grad.any()
+    assert text.grad is None
+    assert scale.grad is None

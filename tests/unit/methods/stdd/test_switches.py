@@ -1,5 +1,7 @@
 """Every switch of the method, built from its configuration keys: what it computes and what it trains."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -7,6 +9,7 @@ from torch.utils._pytree import tree_leaves
 
 from slowfast.methods.build import build_method
 from slowfast.models.clip.experts import ExpertMixture
+from slowfast.models.clip.layers import activation_of
 from slowfast.models.temporal import TEMPORAL_BLOCKS
 
 FROZEN = {"MODEL.KEEP_RAW_MODEL": True}
@@ -227,13 +230,33 @@ def test_a_tuned_text_tower_is_scored_with_its_own_text(build, make_batch):
     assert not torch.allclose(before, after, atol=1e-3)
 
 
-def test_kl_leaves_the_scale_of_the_target_alone(build, make_batch):
+def test_kl_trains_the_scale_and_no_projector(build, make_batch):
     method = moved(build(**SWITCHES["kl"]).train())
     output = method(make_batch())
     assert not any(parameter.requires_grad for parameter in method.raw_model.parameters())
     output.losses["distillation"].backward()
     assert method.model.logit_scale.grad is not None  # through the student's scores
     assert method.projector_v[0].weight.grad is None
+
+
+def test_recomputation_reaches_both_towers(build):
+    method = build(**DISTIL, **{"MODEL.USE_CHECKPOINT": True})
+    assert method.model.visual.transformer.recompute
+    assert method.model.transformer.recompute
+    assert not build().model.visual.transformer.recompute
+
+
+def test_frozen_clip_has_the_activation_of_the_tuned_one(build):
+    method = build(**DISTIL, **{"MODEL.CLIP_ACTIVATION": "gelu"})
+    assert activation_of(method.raw_model) == activation_of(method.model) == "gelu"
+
+
+def test_mixed_samples_are_scored_against_their_shares(build, make_batch):
+    method, batch = build().train(), make_batch()
+    weights = torch.tensor([[0.7, 0.2, 0.1], [0.0, 0.4, 0.6]])
+    output = method(replace(batch, label=weights.argmax(dim=1), weights=weights))
+    expected = -(weights * output.logits.log_softmax(dim=1)).sum(dim=1).mean()
+    assert output.losses["classification"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_activation_that_contradicts_the_file(build, tiny_state, tmp_path):
