@@ -15,6 +15,8 @@ from slowfast.text.tokenizer import Tokenizer
 CONTEXT_TOKENS = 77
 """Tokens of CLIP's text tower, start and end included."""
 MAX_PART_CHARACTERS = 60
+MAX_PROSE_CHARACTERS = 200
+_MAX_PROMPT_CHARACTERS = 1000
 
 _PROSE = re.compile(r"[A-Za-z0-9 ,'()/&%-]+")
 _PART = re.compile(r"[A-Za-z0-9 '()/&-]+")
@@ -24,6 +26,13 @@ class Record(BaseModel):
     """A frozen record without entries of its own invention."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ClassRecord(Record):
+    """A record about one class."""
+
+    name: str
+    """The class, as its label file spells it."""
 
 
 def words(text: str) -> list[str]:
@@ -37,18 +46,23 @@ def names_class(text: str, name: str) -> bool:
     return any(found[start : start + len(wanted)] == wanted for start in range(len(found) - len(wanted) + 1))
 
 
+def _limit(text: str, characters: int) -> None:
+    if len(text) > characters:
+        raise ValueError(f"{text[:characters]!r}...: has {len(text)} characters; allowed: {characters}")
+
+
 def _part(text: str) -> str:
+    _limit(text, MAX_PART_CHARACTERS)
     if not _PART.fullmatch(text) or text != text.strip() or not words(text):
         raise ValueError(
             f"{text!r}: expected words of plain letters, digits, spaces and ' ( ) / & -, without a comma or a colon"
         )
-    if len(text) > MAX_PART_CHARACTERS:
-        raise ValueError(f"{text!r}: has {len(text)} characters; allowed: {MAX_PART_CHARACTERS}")
     return text
 
 
 def _prose(low: int, high: int) -> Callable[[str], str]:
     def check(text: str) -> str:
+        _limit(text, MAX_PROSE_CHARACTERS)
         if not _PROSE.fullmatch(text) or text != text.strip():
             raise ValueError(
                 f"{text!r}: expected plain letters, digits, spaces and , ' ( ) / & % -, without a full stop"
@@ -92,14 +106,12 @@ def _all_different(items: Sequence[Item], *, what: str) -> None:
         seen.append(item)
 
 
-class ActionGraph(Record):
+class ActionGraph(ClassRecord):
     """Action Semantic Knowledge Graph: the things and the steps of an action, and how they relate.
 
     Source: STDD (AAAI 2025), action semantic knowledge graph.
     """
 
-    name: str
-    """The class, as its label file spells it."""
     objects: Annotated[tuple[Part, ...], Field(min_length=5, max_length=10)]
     object_triples: Triples
     """Between objects."""
@@ -128,13 +140,12 @@ class ActionGraph(Record):
         return self
 
 
-class ExtendedPrompts(Record):
+class ExtendedPrompts(ClassRecord):
     """One sentence tail per triple of an action's graph, kind by kind and in the same order.
 
     Source: STDD (AAAI 2025), extended text prompts.
     """
 
-    name: str
     object_tails: Tails
     action_tails: Tails
     sub_action_tails: Tails
@@ -162,13 +173,12 @@ class ExtendedPrompts(Record):
                 raise ValueError(f"{kind}_tails: has {found} entries for {wanted} triples")
 
 
-class RephrasedName(Record):
+class RephrasedName(ClassRecord):
     """One sentence that says what an action is, for somebody who does not know its name.
 
     Source: FROSTER (ICLR 2024), rephrased class names; TC-CLIP (ECCV 2024) uses them too.
     """
 
-    name: str
     sentence: Sentence
 
     @model_validator(mode="after")
@@ -183,13 +193,12 @@ class RephrasedName(Record):
         return f"{self.name}: {self.sentence}"
 
 
-class Descriptors(Record):
+class Descriptors(ClassRecord):
     """What an action looks like in a frame, and what happens in it over time.
 
     Source: OST (CVPR 2024), spatio and temporal descriptors.
     """
 
-    name: str
     spatial: Annotated[tuple[Descriptor, ...], Field(min_length=4, max_length=4)]
     temporal: Annotated[tuple[Descriptor, ...], Field(min_length=4, max_length=4)]
 
@@ -218,6 +227,7 @@ def check_length(text: str) -> None:
         ValueError: if it is too long.
     """
     prompt = max(ACTION_TEMPLATES, key=len).format(text)
+    _limit(prompt, _MAX_PROMPT_CHARACTERS)  # 77 tokens never have as many, and a tokenizer takes its time over them
     tokens = int(_tokenizer()([prompt], context_length=4 * CONTEXT_TOKENS).argmax()) + 1
     if tokens > CONTEXT_TOKENS:
         raise ValueError(f"{text!r}: makes a prompt of {tokens} tokens; CLIP's text tower takes {CONTEXT_TOKENS}")
