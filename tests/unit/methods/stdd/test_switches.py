@@ -7,10 +7,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from slowfast.datasets.label_set import LabelSet
 from slowfast.methods.build import build_method
 from slowfast.models.clip.experts import ExpertMixture
 from slowfast.models.clip.layers import activation_of
 from slowfast.models.temporal import TEMPORAL_BLOCKS
+from slowfast.text.text_bank import rephrased_bank
+from slowfast.text.tokenizer import Tokenizer
 
 FROZEN = {"MODEL.KEEP_RAW_MODEL": True}
 DISTIL = {**FROZEN, "MODEL.RAW_MODEL_DISTILLATION": True, "MODEL.DISTILLATION_RATIO": 2.0}
@@ -197,6 +200,13 @@ def test_froster_trains_the_text_tower_towards_frozen_text(build, make_batch):
     moved(method)
     torch.manual_seed(0)
     assert method(make_batch()).losses["text_distillation"] > 1e-3
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_froster_reads_rephrased_names(tiny_cfg, training):
+    names = ["Surfing: riding a wave", "Tea: pouring tea into a cup", "Stairs"]
+    method = build_method(tiny_cfg(**SWITCHES["froster"]), LabelSet.from_names(names), training=training)
+    assert torch.equal(method.text.tokens, rephrased_bank(names, tokenizer=Tokenizer()).tokens)
 
 
 def test_froster_without_distillation_still_trains_the_text_tower(build, make_batch):

@@ -5,6 +5,7 @@ import torch
 
 from slowfast.models.build import ExpertOptions, build_clip
 from slowfast.models.clip.experts import experts_like_clip, record_routing, routing_penalty, take_routing
+from slowfast.models.clip.layers import ResidualBlock
 from slowfast.models.temporal import TEMPORAL_BLOCKS
 
 TYPES = [None if name == "None" else name for name in TEMPORAL_BLOCKS]
@@ -117,3 +118,11 @@ def test_raw_clip_as_a_mixture(tiny_state):
         f"{block}experts_tail.0.c_proj.{kind}" for kind in ("weight", "bias")
     }
     assert torch.equal(found[f"{block}experts_head.0.c_fc.weight"], tiny_state[f"{block}mlp.c_fc.weight"])
+
+
+def test_mixture_keeps_the_precision_of_the_residual_stream():
+    block = ResidualBlock(64)
+    block.add_experts(2)
+    for dtype in (torch.float32, torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert block.feed_forward(torch.randn(1, 3, 64, dtype=dtype)).dtype == dtype
