@@ -129,6 +129,9 @@ class TestAmounts:
             ("Sharpness", (1.0, 1.45, 1.9)),
             ("Rotate", (0, 15, 30)),
             ("ShearX", (0, 0.15, 0.3)),
+            ("ShearY", (0, 0.15, 0.3)),
+            ("TranslateXRel", (0, 0.225, 0.45)),
+            ("TranslateYRel", (0, 0.225, 0.45)),
         ],
     )
     def test_increasing_set(self, name, expected):
