@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def class_logits(video: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+def class_logits(video: Tensor, text: Tensor, scale: Tensor, mask: Tensor | None = None) -> Tensor:
     """Score every class for every video, in fp32 even under autocast.
 
     At a scale of 100, bf16 would round logits to eighths.
@@ -18,20 +18,24 @@ def class_logits(video: Tensor, text: Tensor, scale: Tensor) -> Tensor:
         video: frame embeddings, (B, T, E), unit norm.
         text: one embedding per class, (K, E), or one per prompt and class, (K, P, E), unit norm.
         scale: factor of the cosine, scalar > 0.
+        mask: which prompts a class has, (K, P) bool; None for all of them.
 
     Returns:
         Logits, (B, K).
 
     Raises:
-        ValueError: if the embeddings differ in width or text has another number of axes.
+        ValueError: if the embeddings differ in width, text has another number of axes, or mask another shape.
     """
     if video.shape[-1] != text.shape[-1]:
         raise ValueError(f"video embeddings have width {video.shape[-1]}, text embeddings {text.shape[-1]}")
-    score = {2: frame_mean_logits, 3: frame_prompt_logits}.get(text.ndim)
-    if score is None:
+    if text.ndim not in (2, 3):
         raise ValueError(f"text embeddings have shape {tuple(text.shape)}; expected (K, E) or (K, P, E)")
+    if mask is not None and mask.shape != text.shape[:-1]:
+        raise ValueError(f"the mask of prompts has shape {tuple(mask.shape)}, the prompts {tuple(text.shape[:-1])}")
     with without_autocast(video.device.type):
-        return score(video, text, scale)
+        return (
+            frame_mean_logits(video, text, scale) if text.ndim == 2 else frame_prompt_logits(video, text, scale, mask)
+        )
 
 
 def without_autocast(device_type: str) -> contextlib.AbstractContextManager[object]:
@@ -63,15 +67,16 @@ def frame_mean_logits(video: Tensor, text: Tensor, scale: Tensor) -> Tensor:
     return scale * (video @ text.T).mean(dim=1)
 
 
-def frame_prompt_logits(video: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+def frame_prompt_logits(video: Tensor, text: Tensor, scale: Tensor, mask: Tensor | None = None) -> Tensor:
     """Score each class by the mean of its best frame-to-prompt matches, both ways.
 
-    With S the scaled cosines: ``(mean_j max_t S + mean_t max_j S) / 2``.
+    With S the scaled cosines: ``(mean_j max_t S + mean_t max_j S) / 2``, where j runs over the class's own prompts.
 
     Args:
         video: frame embeddings, (B, T, E), unit norm.
-        text: prompt embeddings, (K, P, E), unit norm.
+        text: prompt embeddings, (K, P, E), unit norm; finite also where the mask is off.
         scale: factor of the cosine, scalar.
+        mask: which prompts a class has, at least one, (K, P) bool; None for all of them.
 
     Returns:
         Logits, (B, K).
@@ -79,7 +84,13 @@ def frame_prompt_logits(video: Tensor, text: Tensor, scale: Tensor) -> Tensor:
     Source: STDD (AAAI 2025), text augmentation.
     """
     scores = scale * torch.einsum("bte,kpe->btkp", video, text)
-    return 0.5 * (scores.amax(dim=1).mean(dim=-1) + scores.amax(dim=-1).mean(dim=1))
+    best_frame = scores.amax(dim=1)  # (B, K, P)
+    if mask is None:
+        per_prompt = best_frame.mean(dim=-1)
+    else:
+        per_prompt = best_frame.masked_fill(~mask, 0).sum(dim=-1) / mask.sum(dim=-1)
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return 0.5 * (per_prompt + scores.amax(dim=-1).mean(dim=1))
 
 
 def mean_cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from slowfast.text.feature_file import read_feature_file
 from slowfast.text.templates import ACTION_TEMPLATES
 from slowfast.text.tokenizer import Tokenizer
-from slowfast.utils.io import load_tensors
 
 TextEncoder = Callable[[Tensor], Tensor]
 """Tokens (N, 77) -> features (N, E); the text tower, handed in so that this package does not depend on models."""
@@ -31,6 +31,8 @@ class TextBank:
     """One feature per prompt and class, (K, P, E), or one per class, (K, E); unit norm, fp32."""
     tokens: Tensor | None = None
     """Tokens of every prompt of every class, (K, P, 77), int64."""
+    mask: Tensor | None = None
+    """Which of the P features a class has, at least one, (K, P) bool; None where every class has all."""
 
     def __post_init__(self) -> None:
         if (self.features is None) == (self.tokens is None):
@@ -39,6 +41,13 @@ class TextBank:
             raise ValueError(f"text features have shape {tuple(self.features.shape)}; expected (K, E) or (K, P, E)")
         if self.tokens is not None and self.tokens.ndim != 3:
             raise ValueError(f"text tokens have shape {tuple(self.tokens.shape)}; expected (K, P, 77)")
+        if self.mask is not None:
+            shape = None if self.features is None or self.features.ndim != 3 else self.features.shape[:2]
+            if self.mask.dtype != torch.bool or self.mask.shape != shape:
+                expected = "several features per class" if shape is None else f"{tuple(shape)} torch.bool"
+                raise ValueError(f"text mask is {tuple(self.mask.shape)} {self.mask.dtype}; expected {expected}")
+            if not self.mask.any(dim=1).all():
+                raise ValueError(f"text mask leaves class {int((~self.mask.any(dim=1)).nonzero()[0])} without a prompt")
 
     def __len__(self) -> int:
         """Number of classes, K."""
@@ -148,16 +157,17 @@ def _token_bank(prompts: Sequence[Sequence[str]], tokenizer: Tokenizer) -> TextB
     return TextBank(tokens=tokens.unflatten(0, (len(prompts), -1)))
 
 
-def load_feature_file(path: str | Path, *, num_classes: int, embed_dim: int) -> TextBank:
+def load_feature_file(path: str | Path, *, names: Sequence[str], embed_dim: int) -> TextBank:
     """Read prompt features that were computed beforehand (DATA.TEXT_AUG_FEATURE_FILE).
 
     Args:
-        path: a tensor [K, n, E] saved with ``torch.save``; any float dtype, any length.
-        num_classes: number of classes of the label set, K.
+        path: a tensor [K, n, E] saved with ``torch.save``, or a file of `features.build_features`; any float dtype,
+            any length.
+        names: class names of the label set, K; compared with those in the file, if it has them.
         embed_dim: width of the joint space, E.
 
     Returns:
-        Features, (K, n, E).
+        Features, (K, n, E), and their mask if the file has one. Slots that a class does not use hold its first prompt.
 
     Raises:
         ValueError: if the file is absent or its content does not fit the label set and the model.
@@ -167,19 +177,30 @@ def load_feature_file(path: str | Path, *, num_classes: int, embed_dim: int) -> 
         raise ValueError(
             f"{key}: is empty, but DATA.TEXT_AUG is True; give a file with a tensor [classes, prompts, width]"
         )
-    features = load_tensors(path, what=key)
-    if not isinstance(features, Tensor) or features.ndim != 3 or not features.is_floating_point():
-        found = f"{tuple(features.shape)} {features.dtype}" if isinstance(features, Tensor) else type(features).__name__
-        raise ValueError(f"{key}: {path}: holds {found}; expected a float tensor [classes, prompts, width]")
-    rows, prompts, width = features.shape
-    if rows != num_classes:
-        raise ValueError(f"{key}: {path}: has {rows} rows, but the label set has {num_classes} classes")
+    file = read_feature_file(path, what=key)
+    rows, _, width = file.features.shape
+    if rows != len(names):
+        raise ValueError(f"{key}: {path}: has {rows} rows, but the label set has {len(names)} classes")
     if width != embed_dim:
         raise ValueError(f"{key}: {path}: features have width {width}, but the model's joint space has {embed_dim}")
-    features = features.float()
+    for number, (found, wanted) in enumerate(zip(file.names or (), names, strict=False)):
+        if not _same_class(found, wanted):
+            raise ValueError(f"{key}: {path}: row {number} is class {found!r}, but the label set has {wanted!r} there")
+    features, mask = file.features.float(), file.mask
     norms = features.norm(dim=-1)
     usable = torch.isfinite(norms) & (norms > 0)
-    if prompts == 0 or not usable.all():
-        where = [] if prompts == 0 else (~usable).nonzero()[0].tolist()
-        raise ValueError(f"{key}: {path}: feature [class, prompt] {where} is zero, infinite or absent")
-    return TextBank(features=features / norms[..., None])
+    if mask is not None:
+        usable |= ~mask
+    if not usable.all():
+        raise ValueError(
+            f"{key}: {path}: feature [class, prompt] {(~usable).nonzero()[0].tolist()} is zero, infinite or absent"
+        )
+    if mask is not None:
+        first = features[torch.arange(rows), mask.int().argmax(dim=1)]
+        features = torch.where(mask[..., None], features, first[:, None])
+    return TextBank(features=features / features.norm(dim=-1, keepdim=True), mask=mask)
+
+
+def _same_class(found: str, wanted: str) -> bool:
+    """Whether names agree, where a label set may have rephrased ones, "Name: sentence"."""
+    return found.casefold() in (wanted.casefold(), wanted.partition(":")[0].strip().casefold())

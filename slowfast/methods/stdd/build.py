@@ -198,7 +198,7 @@ def text_bank(config: StddConfig, label_set: LabelSet, *, embed_dim: int) -> Tex
         ValueError: if the file does not fit the label set and the model, or a prompt is too long for the text tower.
     """
     if config.text_feature_file is not None:
-        return load_feature_file(config.text_feature_file, num_classes=len(label_set), embed_dim=embed_dim)
+        return load_feature_file(config.text_feature_file, names=label_set.names, embed_dim=embed_dim)
     tokenizer = Tokenizer()
     if config.num_context:
         return context_bank(label_set.names, num_context=config.num_context, tokenizer=tokenizer)

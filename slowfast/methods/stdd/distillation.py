@@ -163,7 +163,8 @@ class LogitDistillation(Distillation):
         """Compare the scores of one batch."""
         del projector_v, projector_t
         with torch.no_grad():
-            target = class_logits(frozen_frames(teacher, student.frames), student.text.features, student.scale)
+            raw, text = frozen_frames(teacher, student.frames), student.text
+            target = class_logits(raw, text.features, student.scale, text.mask)
         divergence = F.kl_div(
             torch.log_softmax(student.logits, dim=-1),
             torch.log_softmax(target, dim=-1),

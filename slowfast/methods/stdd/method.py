@@ -116,7 +116,7 @@ class STDD(Method):
         frames = self.normalise(batch.frames)
         video, text = unit_norm(self.model.encode_video(frames)), self.text(self.model)
         scale = self.model.logit_scale.exp()
-        logits = class_logits(video, text.features, scale)
+        logits = class_logits(video, text.features, scale, text.mask)
         losses = {"classification": self.loss(logits, batch.target)}
         if self.routing is not None:
             losses = self._with_routing(losses, self.routing)
@@ -140,10 +140,10 @@ class STDD(Method):
     def eval_forward(self, batch: VideoBatch) -> MethodOutput:
         """Score a batch; frames (B, 3, T, H, W) -> logits (B, K)."""
         frames = self.normalise(batch.frames)
-        text, scale = self.text(self.model).features, self.model.logit_scale.exp()
-        logits = class_logits(unit_norm(self.model.encode_video(frames)), text, scale)
+        text, scale = self.text(self.model), self.model.logit_scale.exp()
+        logits = class_logits(unit_norm(self.model.encode_video(frames)), text.features, scale, text.mask)
         if self.ensemble_ratio > 0:
             assert self.raw_model is not None
-            raw = class_logits(frozen_frames(self.raw_model, frames), text, scale)
+            raw = class_logits(frozen_frames(self.raw_model, frames), text.features, scale, text.mask)
             logits = self.ensemble_ratio * raw + (1 - self.ensemble_ratio) * logits
         return MethodOutput(logits, {}, {})

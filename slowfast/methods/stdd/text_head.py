@@ -22,6 +22,8 @@ class ClassText(NamedTuple):
     """What videos are compared with, unit norm, fp32: (K, E), or (K, P, E) with P prompts per class."""
     raw: Tensor | None = None
     """What frozen CLIP makes of the same texts, (K, E), where a loss compares the two."""
+    mask: Tensor | None = None
+    """Which of the P prompts a class has, (K, P) bool; None where every class has all."""
 
 
 class TextHead(nn.Module, ABC):
@@ -45,38 +47,44 @@ class FixedText(TextHead):
     """Features that were computed beforehand."""
 
     features: Tensor
+    mask: Tensor | None
 
     def __init__(self, embed_dim: int) -> None:
         super().__init__()
         self.register_buffer("features", torch.empty(0, embed_dim), persistent=False)
+        self.register_buffer("mask", None, persistent=False)
 
     def set_bank(self, bank: TextBank, clip: CLIP) -> None:
-        """Take the bank's features."""
+        """Take the bank's features and their mask."""
         self.features = bank_features(bank, clip).to(self.features.device)
+        self.mask = _bank_mask(bank, self.features.device)
 
     def forward(self, clip: CLIP) -> ClassText:
         """Return the features; the model is not used."""
         del clip
-        return ClassText(self.features)
+        return ClassText(self.features, mask=self.mask)
 
 
 class TunedHead(TextHead):
     """A learned matrix, or a learned set of prompts per class, that starts from the text features (TUNE_HEAD)."""
 
     head: nn.Parameter
+    mask: Tensor | None
 
     def __init__(self, embed_dim: int) -> None:
         super().__init__()
         self.head = nn.Parameter(torch.empty(0, embed_dim))
+        self.register_buffer("mask", None, persistent=False)
 
     def set_bank(self, bank: TextBank, clip: CLIP) -> None:
         """Start from the bank's features; must come before an optimiser takes the parameter."""
         self.head = nn.Parameter(bank_features(bank, clip).clone().to(self.head.device))
+        self.mask = _bank_mask(bank, self.head.device)
 
     def forward(self, clip: CLIP) -> ClassText:
-        """Return the rows at unit norm; the model is not used."""
+        """Return the rows at unit norm; the model is not used. Rows outside the mask stay as they are."""
         del clip
-        return ClassText(unit_norm(self.head))
+        return ClassText(unit_norm(self.head), mask=self.mask)
 
 
 class EncodedText(TextHead):
@@ -230,6 +238,10 @@ def bank_features(bank: TextBank, clip: CLIP) -> Tensor:
         return bank.features
     assert bank.tokens is not None
     return mean_features(bank.tokens, encode=_text_tower(clip))
+
+
+def _bank_mask(bank: TextBank, device: torch.device) -> Tensor | None:
+    return None if bank.mask is None else bank.mask.to(device)
 
 
 def _text_tower(clip: CLIP) -> TextEncoder:

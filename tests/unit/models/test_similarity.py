@@ -73,6 +73,72 @@ def test_wrong_shapes(video, shape, message):
         class_logits(video, torch.zeros(shape), torch.tensor(1.0))
 
 
+@pytest.fixture
+def ragged():
+    """Prompts of which the classes have 1, 5, 2 and 3, in any slots; the others hold a prompt that would win."""
+    mask = torch.zeros(K, P, dtype=torch.bool)
+    for row, slots in enumerate([[3], [0, 1, 2, 3, 4], [0, 4], [1, 2, 4]]):
+        mask[row, slots] = True
+    return unit_norm(torch.randn(K, P, E, generator=torch.Generator().manual_seed(1))), mask
+
+
+def test_masked_prompts_against_a_naive_loop(video, ragged):
+    text, mask = ragged
+    text = torch.where(mask[..., None], text, video[0, 0])
+    found = class_logits(video, text, torch.tensor(20.0), mask)
+    for b in range(B):
+        for k in range(K):
+            slots = [j for j in range(P) if mask[k, j]]
+            scores = [[20 * dot(video[b, t], text[k, j]) for j in slots] for t in range(T)]
+            frames_for_prompts = sum(max(scores[t][j] for t in range(T)) for j in range(len(slots))) / len(slots)
+            prompts_for_frames = sum(max(row) for row in scores) / T
+            assert found[b, k].item() == pytest.approx((frames_for_prompts + prompts_for_frames) / 2, abs=1e-4)
+
+
+def test_masked_score_is_that_of_each_class_with_its_own_prompts_only(video, ragged):
+    text, mask = ragged
+    scale = torch.tensor(20.0)
+    own = [class_logits(video, text[k : k + 1, mask[k]], scale)[:, 0] for k in range(K)]
+    assert torch.allclose(class_logits(video, text, scale, mask), torch.stack(own, dim=1), atol=1e-5)
+    everything = torch.ones_like(mask)
+    assert torch.allclose(class_logits(video, text, scale, everything), class_logits(video, text, scale), atol=1e-6)
+
+
+def test_cyclic_padding_instead_of_a_mask_weighs_repeated_prompts(video, ragged):
+    """Padding repeats the first prompts, which moves the mean over prompts but not the best one of a frame."""
+    text, mask = ragged
+    padded = torch.stack([row[m][torch.arange(P) % int(m.sum())] for row, m in zip(text, mask, strict=True)])
+    masked, repeated = (
+        class_logits(video, text, torch.tensor(20.0), mask), class_logits(video, padded, torch.tensor(20.0))
+    )  # fmt: skip
+    even = [k for k in range(K) if P % int(mask[k].sum()) == 0]
+    uneven = [k for k in range(K) if k not in even]
+    assert torch.allclose(masked[:, even], repeated[:, even], atol=1e-5)
+    assert (masked - repeated)[:, uneven].abs().min() > 1e-3
+    best = 20 * torch.einsum("bte,kpe->btkp", video, padded).amax(dim=-1).mean(dim=1) / 2
+    both = [(score - best)[:, uneven] for score in (masked, repeated)]  # what is left is half the mean over prompts
+    assert (both[0] - both[1]).abs().max() == pytest.approx((masked - repeated)[:, uneven].abs().max().item(), abs=1e-5)
+
+
+def test_gradient_of_masked_scores_stays_within_the_mask(video, ragged):
+    text, mask = ragged
+    text = text.clone().requires_grad_()
+    video = video.clone().requires_grad_()
+    class_logits(video, text, torch.tensor(20.0), mask).sum().backward()
+    assert (text.grad[mask].norm(dim=-1) > 0).all()
+    assert not text.grad[~mask].any()
+    assert video.grad.isfinite().all()
+    assert torch.autograd.gradcheck(
+        lambda v, t: class_logits(v, t, torch.tensor(2.0, dtype=torch.double), mask),
+        (video.detach().double().requires_grad_(), text.detach().double().requires_grad_()),
+    )
+
+
+def test_mask_of_another_shape(video):
+    with pytest.raises(ValueError, match=r"^the mask of prompts has shape \(4, 4\), the prompts \(4, 5\)$"):
+        class_logits(video, torch.zeros(K, P, E), torch.tensor(1.0), torch.ones(4, 4, dtype=torch.bool))
+
+
 def test_unit_norm_computes_in_fp32():
     x = torch.tensor([[300.0, 400.0]], dtype=torch.float16)  # 300^2 overflows fp16
     found = unit_norm(x)

@@ -3,6 +3,7 @@ import re
 import pytest
 import torch
 
+from slowfast.text.feature_file import FeatureFile, write_feature_file
 from slowfast.text.text_bank import (
     TextBank,
     context_bank,
@@ -15,6 +16,7 @@ from slowfast.text.text_bank import (
 from slowfast.text.tokenizer import Tokenizer
 
 KEY = "DATA.TEXT_AUG_FEATURE_FILE"
+NAMES = ["surfing", "pouring tea", "climbing stairs"]
 
 
 def encode(tokens):
@@ -92,7 +94,7 @@ def test_learned_context_stands_between_start_and_name():
 def test_feature_file_of_any_float_dtype_and_length(tmp_path, dtype):
     features = torch.randn(3, 4, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
     torch.save(5 * features, tmp_path / "features.pt")
-    bank = load_feature_file(tmp_path / "features.pt", num_classes=3, embed_dim=8)
+    bank = load_feature_file(tmp_path / "features.pt", names=NAMES, embed_dim=8)
     assert bank.features.dtype == torch.float32
     expected = features.float() / features.float().norm(dim=-1, keepdim=True)
     assert torch.allclose(bank.features, expected, atol=1e-3)
@@ -116,7 +118,24 @@ def with_bad_row(value):
         ({"a": torch.ones(1)}, "holds dict; expected a float tensor [classes, prompts, width]"),
         (torch.ones(5, 4, 8), "has 5 rows, but the label set has 3 classes"),
         (torch.ones(3, 4, 9), "features have width 9, but the model's joint space has 8"),
-        (torch.ones(3, 0, 8), "feature [class, prompt] [] is zero, infinite or absent"),
+        (
+            torch.ones(3, 0, 8),
+            "holds (3, 0, 8), no prompt for any class; expected a float tensor [classes, prompts, width]",
+        ),
+        (
+            {"features": torch.ones(3, 4, 8), "names": ["surfing", "pouring milk", "climbing stairs"]},
+            "row 1 is class 'pouring milk', but the label set has 'pouring tea' there",
+        ),
+        ({"features": torch.ones(3, 4, 8), "names": ["surfing"]}, "has 1 names for 3 rows"),
+        ({"features": torch.ones(3, 4, 8), "names": [1, 2, 3]}, "names are not a list of class names"),
+        (
+            {"features": torch.ones(3, 4, 8), "mask": torch.ones(3, 4)},
+            "mask is (3, 4) torch.float32; expected (3, 4) torch.bool",
+        ),
+        (
+            {"features": torch.ones(3, 4, 8), "mask": torch.tensor([[True] * 4, [False] * 4, [True] * 4])},
+            "the mask leaves class 1 without a prompt",
+        ),
         (with_bad_row(0.0), "feature [class, prompt] [1, 2] is zero, infinite or absent"),
         (with_bad_row(float("nan")), "feature [class, prompt] [1, 2] is zero, infinite or absent"),
         (with_bad_row(float("inf")), "feature [class, prompt] [1, 2] is zero, infinite or absent"),
@@ -126,20 +145,66 @@ def test_feature_file_that_does_not_fit(tmp_path, content, message):
     path = tmp_path / "features.pt"
     torch.save(content, path)
     with pytest.raises(ValueError, match=f"^{re.escape(f'{KEY}: {path}: {message}')}$"):
-        load_feature_file(path, num_classes=3, embed_dim=8)
+        load_feature_file(path, names=NAMES, embed_dim=8)
 
 
 def test_no_file_is_an_error_not_a_fallback(tmp_path):
     message = f"{KEY}: is empty, but DATA.TEXT_AUG is True; give a file with a tensor [classes, prompts, width]"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        load_feature_file("", num_classes=3, embed_dim=8)
+        load_feature_file("", names=NAMES, embed_dim=8)
     path = tmp_path / "absent.pt"
     with pytest.raises(ValueError, match=f"^{re.escape(f'{path}: {KEY} not found')}$"):
-        load_feature_file(path, num_classes=3, embed_dim=8)
+        load_feature_file(path, names=NAMES, embed_dim=8)
 
 
 def test_file_that_is_not_safe_to_load(tmp_path):
     path = tmp_path / "features.pt"
     torch.save({"f": print}, path)
     with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: {re.escape(KEY)} is damaged or holds objects"):
-        load_feature_file(path, num_classes=3, embed_dim=8)
+        load_feature_file(path, names=NAMES, embed_dim=8)
+
+
+def masked_file(path, *, names=NAMES):
+    """Three classes with the first slot, all slots, the last two slots; what is not used is zero."""
+    mask = torch.tensor([[True, False, False, False], [True] * 4, [False, False, True, True]])
+    features = torch.randn(3, 4, 8, generator=torch.Generator().manual_seed(0)) * mask[..., None]
+    write_feature_file(path, FeatureFile(features=features, mask=mask, names=tuple(names)))
+    return features, mask
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_slots_outside_the_mask_hold_the_first_prompt_of_the_class(tmp_path, suffix):
+    path = tmp_path / f"features{suffix}"
+    features, mask = masked_file(path)
+    bank = load_feature_file(path, names=NAMES, embed_dim=8)
+    assert torch.equal(bank.mask, mask)
+    unit = features / features.norm(dim=-1, keepdim=True)
+    assert torch.allclose(bank.features[mask], unit[mask])
+    for row, first in enumerate([0, 0, 2]):
+        assert torch.allclose(bank.features[row][~mask[row]], unit[row, first].expand(int((~mask[row]).sum()), 8))
+
+
+@pytest.mark.parametrize(
+    "names", [[name.upper() for name in NAMES], [f"{name.capitalize()}: some sentence about it" for name in NAMES]]
+)
+def test_names_agree_in_another_case_and_when_rephrased(tmp_path, names):
+    masked_file(tmp_path / "features.pt")
+    assert len(load_feature_file(tmp_path / "features.pt", names=names, embed_dim=8)) == 3
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (torch.ones(2, 3), "text mask is (2, 3) torch.float32; expected (2, 3) torch.bool"),
+        (torch.ones(2, 4, dtype=torch.bool), "text mask is (2, 4) torch.bool; expected (2, 3) torch.bool"),
+        (torch.tensor([[True] * 3, [False] * 3]), "text mask leaves class 1 without a prompt"),
+    ],
+)
+def test_bank_with_a_wrong_mask(mask, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        TextBank(features=torch.ones(2, 3, 8), mask=mask)
+
+
+def test_bank_with_a_mask_but_one_feature_per_class():
+    with pytest.raises(ValueError, match=r"^text mask is \(2, 1\) torch.bool; expected several features per class$"):
+        TextBank(features=torch.ones(2, 8), mask=torch.ones(2, 1, dtype=torch.bool))

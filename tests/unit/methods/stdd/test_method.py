@@ -42,6 +42,21 @@ def test_scores_are_class_logits_of_the_frames(make_method, make_batch, prompts)
     assert torch.allclose(method(batch).logits, expected, atol=1e-5)
 
 
+def test_classes_are_scored_by_the_prompts_that_they_have(make_method, make_batch, tiny_labels):
+    method, batch = make_method("stcross_attend", mode="kl").eval(), make_batch()
+    features = unit_norm(torch.randn(3, 4, 32, generator=torch.Generator().manual_seed(1)))
+    mask = torch.tensor([[True, False, False, False], [True] * 4, [False, True, True, False]])
+    method.set_label_set(tiny_labels, TextBank(features=features, mask=mask))
+    found = method(batch).logits
+    for row in range(3):
+        method.set_label_set(LabelSet.from_names(["alone"]), TextBank(features=features[row : row + 1, mask[row]]))
+        assert torch.allclose(found[:, row], method(batch).logits[:, 0], atol=1e-5)
+    method.set_label_set(tiny_labels, TextBank(features=features, mask=mask))
+    losses = method.train()(batch).losses
+    assert all(loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+
+
 def test_training_and_evaluation_score_alike_without_temporal_module(make_method, make_batch):
     method, batch = make_method(None), make_batch()
     assert torch.allclose(method.train()(batch).logits, method.eval()(batch).logits, atol=1e-6)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from slowfast.methods.stdd.text_head import ContextText, EncodedText, FixedText, TunedHead, TunedText
-from slowfast.models.similarity import unit_norm
+from slowfast.models.similarity import class_logits, unit_norm
 from slowfast.text.templates import ACTION_TEMPLATES
 from slowfast.text.text_bank import TextBank, context_bank, mean_features, rephrased_bank, template_bank
 from slowfast.text.tokenizer import Tokenizer
@@ -54,6 +54,33 @@ def test_tuned_head_starts_from_the_features_and_stays_at_unit_norm(clip, shape)
     assert torch.allclose(head(clip).features, features, atol=1e-6)
     head(clip).features[..., 0].sum().backward()
     assert head.head.grad.any()
+
+
+@pytest.mark.parametrize("make", [FixedText, TunedHead])
+def test_features_bring_their_mask_and_the_next_bank_takes_it_away(clip, make):
+    head, features = make(32), unit_norm(torch.randn(3, 4, 32))
+    mask = torch.tensor([[True] * 4, [True, False, False, True], [False, True, False, False]])
+    head.set_bank(TextBank(features=features, mask=mask), clip)
+    assert torch.equal(head(clip).mask, mask)
+    assert not [name for name in head.state_dict() if name != "head"]
+    head.set_bank(TextBank(features=features), clip)
+    assert head(clip).mask is None
+
+
+def test_rows_of_a_tuned_head_outside_the_mask_stay_as_they_are(clip):
+    head = TunedHead(32)
+    mask = torch.tensor([[True] * 4, [True, False, False, True], [False, True, False, False]])
+    head.set_bank(TextBank(features=unit_norm(torch.randn(3, 4, 32)), mask=mask), clip)
+    start = head.head.detach().clone()
+    optimizer = torch.optim.AdamW(head.parameters(), lr=0.1, weight_decay=0.0)
+    for _ in range(3):
+        text = head(clip)
+        logits = class_logits(unit_norm(torch.randn(2, 3, 32)), text.features, torch.tensor(10.0), text.mask)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(logits, torch.tensor([0, 2])).backward()
+        optimizer.step()
+    assert torch.equal(head.head[~mask], start[~mask])
+    assert (head.head - start)[mask].norm(dim=-1).min() > 0
 
 
 def test_tuned_head_starts_from_templates(clip, templates):
