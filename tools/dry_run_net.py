@@ -129,10 +129,12 @@ def _label_set(cfg: CfgNode, missing: dict[str, str]) -> LabelSet:
 
 
 def _with_stand_ins(cfg: CfgNode, missing: dict[str, str], folder: Path, num_classes: int) -> CfgNode:
-    """Replace missing weights and text features by random ones; nothing is compiled."""
+    """Replace missing weights and text features by random ones; nothing is compiled, and a CPU computes in float32."""
     stand_in = cfg.clone()
     stand_in.defrost()
     stand_in.TRAIN.COMPILE = False
+    if _device(cfg).type == "cpu":
+        stand_in.TRAIN.MIXED_PRECISION = False  # a step in float16 takes many minutes there
     if any(key.startswith(("MODEL.ARCH", "MODEL.CLIP_WEIGHTS")) for key in missing):
         stand_in.MODEL.CLIP_WEIGHTS = "random"
     if "TRAIN.CLIP_ORI_PATH" in missing:
@@ -151,8 +153,12 @@ def _embed_dim(cfg: CfgNode) -> int:
     return ClipSizes.from_state_dict(load_clip_state_dict(cfg.MODEL.CLIP_WEIGHTS)).embed_dim
 
 
+def _device(cfg: CfgNode) -> torch.device:
+    return torch.device("cuda" if cfg.NUM_GPUS > 0 and torch.cuda.is_available() else "cpu")
+
+
 def _one_step(cfg: CfgNode, method: Method, optimizer: torch.optim.Optimizer, batch: VideoBatch) -> float:
-    device = torch.device("cuda" if cfg.NUM_GPUS > 0 and torch.cuda.is_available() else "cpu")
+    device = _device(cfg)
     method.to(device).train()
     step, _ = build_step(cfg, method, optimizer, device=device)
     return step(batch.to(device)).loss.item()

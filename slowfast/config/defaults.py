@@ -68,7 +68,7 @@ _C.TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN = ()
 _C.TRAIN.CUSTOM_LOAD = False
 _C.TRAIN.CUSTOM_LOAD_FILE = None
 # Automatic mixed precision. PySlowFast. The type: auto (bfloat16 where the hardware has it, else float16 with loss
-# scaling), bfloat16 or float16. Ours. On the CPU training runs in float32.
+# scaling), bfloat16 or float16. Ours. On a CPU auto is float32, and the others are slow.
 _C.TRAIN.MIXED_PRECISION = False
 _C.TRAIN.AMP_DTYPE = "auto"
 # Parts that a batch is split into, with a backward pass each and one update for all, >= 1: less memory for the same

@@ -201,6 +201,13 @@ def test_dry_run_with_missing_weights_of_a_known_architecture(net, tmp_path, rep
     assert "GFLOPs" in out
 
 
+def test_dry_run_on_a_cpu_is_not_in_float16(net, tmp_path, caplog):
+    options = {"TRAIN.MIXED_PRECISION": True, "TRAIN.AMP_DTYPE": "float16", "OUTPUT_DIR": tmp_path / "out"}
+    with caplog.at_level("INFO", logger="slowfast"):
+        assert net(options, arguments=["--dry-run"])[0] == 0
+    assert "Computing in torch.float32 on cpu" in caplog.text
+
+
 def test_val_mode_validates_once(net, tmp_path, json_lines):
     status, _, err = net({"OUTPUT_DIR": tmp_path, "VAL_MODE": True, "TEST.ENABLE": False})
     assert (status, err) == (0, "")
