@@ -1,4 +1,5 @@
 import logging
+import re
 
 import pytest
 import torch
@@ -179,6 +180,24 @@ def test_a_wrong_prefix_does_not_test_vanilla_clip(method, tiny_state, tmp_path)
         ValueError, match=rf"x\.pyth: weights do not fit the model: {len(tiny_state)} missing .*unexpected"
     ):
         load_test_weights(custom_load(CUSTOM_LOAD_FILE=str(path)), method)
+
+
+def test_raw_clip_is_mixed_in_with_its_share_experts_too(build_tiny, tiny_state, tmp_path):
+    """To an expert, raw CLIP is its own feed-forward part; what it lacks stays as it is."""
+    holder = nn.Module()
+    holder.model = build_tiny("stadapt_zeroinit")
+    for block in holder.model.visual.transformer.resblocks:
+        block.add_experts(1)
+    holder.optional_prefixes = holder.transient_prefixes = ()
+    tuned = {name: torch.randn_like(tensor) for name, tensor in holder.state_dict().items()}
+    torch.save({"model_state": tuned}, tmp_path / "x.pyth")
+    torch.save(tiny_state, tmp_path / "clip.pt")
+    keys = {"PATCHING_MODEL": True, "PATCHING_RATIO": 0.25, "CLIP_ORI_PATH": str(tmp_path / "clip.pt")}
+    load_test_weights(custom_load(CUSTOM_LOAD_FILE=str(tmp_path / "x.pyth"), **keys), holder)
+    for name, found in holder.state_dict().items():
+        raw = tiny_state.get(re.sub(r"experts_(head|tail)\.0\.", "mlp.", name.removeprefix("model.")))
+        expected = tuned[name] if raw is None else 0.25 * raw + 0.75 * tuned[name]
+        assert torch.allclose(found, expected, atol=1e-6), name
 
 
 def test_weights_of_another_activation_are_not_tested(method, tiny_state, tmp_path):

@@ -361,6 +361,13 @@ def test_raw_clip_from_a_file(make_cfg, make_tuned, tiny_state, tmp_path):
         assert torch.equal(raw, 2 * tiny_state[name].half().float())
 
 
+def test_raw_clip_of_another_activation_is_refused(make_cfg, make_tuned, tiny_state, tmp_path):
+    path = tmp_path / "raw.pt"
+    torch.save({"state_dict": tiny_state, "clip_activation": "gelu"}, path)
+    with pytest.raises(ValueError, match=r"^TRAIN\.CLIP_ORI_PATH: .*raw\.pt: was trained with the activation gelu"):
+        connected(make_cfg(**{"TRAIN.CLIP_ORI_PATH": str(path)}), make_tuned())
+
+
 def without(state, name):
     return {key: value for key, value in state.items() if key != name}
 
