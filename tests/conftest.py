@@ -1,5 +1,8 @@
 """A CLIP small enough for every test: 2 layers, width 64, patches of 8 on 32 pixels, the full vocabulary."""
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -67,3 +70,14 @@ def make_batch(tiny_sizes):
 def tiny_frames(make_batch):
     """Normalised frames, (2, 3, 4, 32, 32)."""
     return make_batch().frames.float() / 127.5 - 1
+
+
+@pytest.fixture
+def fake_llm():
+    """A language model's server, see fake_llm.py."""
+    spec = importlib.util.spec_from_file_location("fake_llm", Path(__file__).parent / "fake_llm.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    server = module.FakeLLM()
+    yield server
+    server.close()

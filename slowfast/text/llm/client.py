@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -139,12 +140,22 @@ def server_from_environment(environment: Mapping[str, str] | None = None, *, env
     if len(set(own)) > 1:
         raise ValueError(f"{' and '.join(BASE_VARIABLES)} name different servers; set one of them")
     base_url = own[0].strip() if own else None
-    if base_url is not None and urlsplit(base_url).scheme not in ("http", "https"):
+    if base_url is not None and not _is_address(base_url):
         raise ValueError(f"{' or '.join(BASE_VARIABLES)}: expected an address such as http://localhost:8000/v1")
     key = (given.get(KEY_VARIABLE) or known.get(KEY_VARIABLE) or "").strip()
+    if not re.fullmatch(r"[!-~]*", key):
+        raise ValueError(f"{KEY_VARIABLE} holds a character that no key has; a key is plain letters, digits and signs")
     if not key and base_url is None:
         raise ValueError(f"{KEY_VARIABLE} is not set, neither in the environment nor in {env_file}")
     return Server(base_url=base_url, api_key=key or _NO_KEY)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 class Client:
@@ -219,14 +230,14 @@ class Client:
         try:
             body = create(**arguments).http_response.text
         except openai.APIStatusError as error:
-            reason = self._describe(error)
+            reason = self._describe(_message_of(error))
             if _is_final(error):
                 raise ServerRefusalError(f"the server refuses: {reason}") from None
             return None, reason, _retry_after(error.response.headers)
         except openai.APITimeoutError:
             return None, f"no answer within {self._patience.timeout_seconds:g} s", None
         except openai.APIConnectionError as error:
-            return None, self._describe(error.__cause__ or error, prefix="no connection"), None
+            return None, f"no connection ({self._describe(error.__cause__ or error)})", None
         except openai.OpenAIError as error:
             raise ServerRefusalError(self._describe(error)) from None
         try:
@@ -238,9 +249,15 @@ class Client:
         pause = self._patience.backoff_seconds * 2.0**attempt * (0.5 + 0.5 * self._jitter())
         return min(pause, LONGEST_WAIT_SECONDS / 2)
 
-    def _describe(self, error: BaseException, prefix: str = "") -> str:
-        text = " ".join(self._server.redact(str(error)).split())[:_SHOWN_CHARACTERS] or type(error).__name__
-        return f"{prefix} ({text})" if prefix else text
+    def _describe(self, what: BaseException | str) -> str:
+        return " ".join(self._server.redact(str(what)).split())[:_SHOWN_CHARACTERS] or type(what).__name__
+
+
+def _message_of(error: openai.APIStatusError) -> str:
+    """Status and message of a response, or its first words where the message is not in the usual place."""
+    body = error.body
+    message = body.get("message") if isinstance(body, dict) else None
+    return f"{error.status_code} {message if isinstance(message, str) else error.response.text}"
 
 
 def _is_final(error: openai.APIStatusError) -> bool:
@@ -284,7 +301,8 @@ def _read_reply(body: str) -> Reply:
     usage = content.get("usage")
     counts = usage if isinstance(usage, dict) else {}
     return Reply(
-        text=text if isinstance(text, str) else "",
+        # Half a surrogate pair, which JSON can spell, could not be sent back or printed.
+        text=text.encode("utf-8", "replace").decode() if isinstance(text, str) else "",
         complete=choice.get("finish_reason") != "length",
         input_tokens=_count(counts.get("prompt_tokens")),
         output_tokens=_count(counts.get("completion_tokens")),
