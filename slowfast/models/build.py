@@ -116,7 +116,7 @@ def _add_experts(clip: CLIP, experts: ExpertOptions) -> dict[str, ResidualBlock]
 
 
 def load_clip(clip: CLIP, state: Mapping[str, Tensor], *, source: str) -> None:
-    """Copy a state dict into a model; only a temporal module's own parameters may be absent.
+    """Copy a state dict into a model; the parameters of a temporal module, or of the experts, may be absent as a whole.
 
     Raises:
         ValueError: if CLIP's parameters are absent, entries are left over, or shapes differ.
@@ -136,7 +136,20 @@ def load_clip(clip: CLIP, state: Mapping[str, Tensor], *, source: str) -> None:
             f"{source}: does not fit the model: {len(missing)} entries missing {missing[:3]}, "
             f"{len(unexpected)} unexpected {unexpected[:3]}"
         )
+    _refuse_halves(set(own) - required, set(state), source=source)
     clip.load_state_dict(dict(state), strict=False)
+
+
+def _refuse_halves(extra: set[str], given: set[str], *, source: str) -> None:
+    """What a model has beyond CLIP comes from the file as a whole, or not at all: the temporal module, the experts."""
+    experts = {name for name in extra if "experts_" in name or ".routing" in name}
+    for what, names in (("experts", experts), ("temporal module", extra - experts)):
+        absent = sorted(names - given)
+        if absent and len(absent) < len(names):
+            raise ValueError(
+                f"{source}: holds {len(names) - len(absent)} of the {len(names)} parameters of the {what}; "
+                f"missing: {absent[:3]}"
+            )
 
 
 def freeze(module: nn.Module) -> None:

@@ -202,11 +202,11 @@ def text_bank(config: StddConfig, label_set: LabelSet, *, embed_dim: int) -> Tex
     tokenizer = Tokenizer()
     if config.num_context:
         return context_bank(label_set.names, num_context=config.num_context, tokenizer=tokenizer)
-    make = rephrased_bank if _tunes_text(config) else template_bank
+    make = rephrased_bank if config.rephrased else template_bank
     return make(label_set.names, tokenizer=tokenizer)
 
 
 def _tunes_text(config: StddConfig) -> bool:
-    """Whether the text tower trains, or has trained: the text of a test is that of the training."""
+    """Whether the text tower trains."""
     distillation = _distillation(config)
     return distillation is not None and distillation.tunes_text

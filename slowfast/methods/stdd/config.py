@@ -32,6 +32,8 @@ class StddConfig:
     """Share of frozen CLIP's scores in evaluation, in [0, 1]."""
     text_feature_file: str | None
     """File of prompt features, or None for the classifier made from templates."""
+    rephrased: bool
+    """Whether class names are rephrased, "Name: sentence", which fills the templates in FROSTER's way."""
     tune_head: bool
     """Learn the class embeddings themselves."""
     num_context: int
@@ -78,6 +80,8 @@ class StddConfig:
             distillation_ratio=model.DISTILLATION_RATIO,
             ensemble_ratio=model.ENSEMBLE_RAWMODEL_RATIO if ensemble else 0.0,
             text_feature_file=data.TEXT_AUG_FEATURE_FILE if data.TEXT_AUG else None,
+            # Also where distillation is off, as in a test: the text is that of the training.
+            rephrased=model.DISTILLATION_MODE == "froster",
             tune_head=cfg.TUNE_HEAD,
             num_context=model.PROMPT_NUM if model.TEXT_PROMPT else 0,
             num_experts=model.NUM_EXPERTS,

@@ -77,8 +77,13 @@ class TunedHead(TextHead):
         self.register_buffer("mask", None, persistent=False)
 
     def set_bank(self, bank: TextBank, clip: CLIP) -> None:
-        """Start from the bank's features; must come before an optimiser takes the parameter."""
-        self.head = nn.Parameter(bank_features(bank, clip).clone().to(self.head.device))
+        """Start from the bank's features; with another number of rows before an optimiser takes the parameter only."""
+        features = bank_features(bank, clip).to(self.head.device)
+        if features.shape == self.head.shape:
+            with torch.no_grad():
+                self.head.copy_(features)
+        else:
+            self.head = nn.Parameter(features.clone())
         self.mask = _bank_mask(bank, self.head.device)
 
     def forward(self, clip: CLIP) -> ClassText:

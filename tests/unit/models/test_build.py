@@ -5,7 +5,7 @@ import torch
 
 from slowfast.config.defaults import get_cfg
 from slowfast.config.values import TEMPORAL_MODELING_TYPES
-from slowfast.models.build import block_option_names, build_clip, freeze
+from slowfast.models.build import ExpertOptions, block_option_names, build_clip, freeze
 from slowfast.models.temporal import TEMPORAL_BLOCKS
 from slowfast.models.temporal.plain import PlainBlock
 from slowfast.models.temporal.st_cross import SpaceTimeCrossBlock
@@ -112,3 +112,20 @@ def test_whole_tower_compiles_as_one_graph(build_tiny, tiny_frames, kind, train)
     found = compiled(tiny_frames)
     torch.manual_seed(2)
     assert torch.allclose(found, visual(tiny_frames), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "experts", "dropped", "what"),
+    [
+        ("cross_frame_attend", None, "visual.transformer.resblocks.1.message_fc.bias", "temporal module"),
+        (None, ExpertOptions(count=1, layers=[1]), "visual.transformer.resblocks.1.routing2.bias", "experts"),
+    ],
+)
+def test_half_a_module_is_refused(tiny_state, kind, experts, dropped, what):
+    state = build_clip(tiny_state, temporal_modeling_type=kind, experts=experts).state_dict()
+    build_clip(state, temporal_modeling_type=kind, experts=experts, source="whole")
+    del state[dropped]
+    with pytest.raises(
+        ValueError, match=rf"^half: holds \d+ of the \d+ parameters of the {what}; missing: \['{dropped}"
+    ):
+        build_clip(state, temporal_modeling_type=kind, experts=experts, source="half")

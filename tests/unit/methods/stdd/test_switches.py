@@ -219,6 +219,15 @@ def test_froster_without_distillation_still_trains_the_text_tower(build, make_ba
     assert [name for name, parameter in method.trainable_parameters() if parameter.grad is None] == []
 
 
+def test_froster_weights_are_scored_with_froster_text_where_distillation_is_off(build, make_batch):
+    """The official code could not test with distillation on, so its users turn it off."""
+    trained = moved(build(**SWITCHES["froster"]).train())
+    tested = build(**{"MODEL.DISTILLATION_MODE": "froster"}, training=False)
+    tested.load_state_dict(trained.checkpoint_state(), strict=False)
+    with torch.no_grad():
+        assert torch.equal(tested.eval()(make_batch()).logits, trained.eval()(make_batch()).logits)
+
+
 def test_text_is_not_embedded_again_for_another_logit_scale(build):
     """Every checkpoint has another one."""
     method = build(training=False).eval()

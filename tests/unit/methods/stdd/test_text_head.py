@@ -83,6 +83,15 @@ def test_rows_of_a_tuned_head_outside_the_mask_stay_as_they_are(clip):
     assert (head.head - start)[mask].norm(dim=-1).min() > 0
 
 
+def test_tuned_head_keeps_its_parameter_for_as_many_classes(clip):
+    head, features = TunedHead(32), unit_norm(torch.randn(3, 32))
+    head.set_bank(TextBank(features=unit_norm(torch.randn(3, 32))), clip)
+    parameter = head.head
+    head.set_bank(TextBank(features=features), clip)
+    assert head.head is parameter
+    assert torch.equal(parameter.detach(), features)
+
+
 def test_tuned_head_starts_from_templates(clip, templates):
     head = TunedHead(32)
     head.set_bank(templates, clip)
