@@ -142,13 +142,23 @@ def _raw_clip(method: nn.Module, *, source: str | None, cache_dir: str) -> RawCl
     if not source:
         logger.info("TRAIN.LINEAR_CONNECT_CLIMB: raw CLIP is the CLIP that the model was built from")
         return RawClip(method, clip_parameters(method), source="TRAIN.LINEAR_CONNECT_CLIMB")
+    weights = _named_clip(method, key="TRAIN.CLIP_ORI_PATH", source=source, cache_dir=cache_dir)
+    return RawClip(method, weights, source=f"TRAIN.CLIP_ORI_PATH: {source}")
+
+
+def _named_clip(method: nn.Module, *, key: str, source: str, cache_dir: str) -> dict[str, Tensor]:
+    """Read the raw CLIP that a key names, for a method with the same activation.
+
+    Raises:
+        ValueError: naming the key, if it is not usable.
+    """
     try:
         weights = load_clip_state_dict(source, cache_dir=cache_dir or None)
         activation = clip_activation(source, cache_dir=cache_dir or None)
     except ValueError as error:
-        raise ValueError(f"TRAIN.CLIP_ORI_PATH: {error}") from error
-    check_activation(method, activation, source=f"TRAIN.CLIP_ORI_PATH: {source}")
-    return RawClip(method, weights, source=f"TRAIN.CLIP_ORI_PATH: {source}")
+        raise ValueError(f"{key}: {error}") from error
+    check_activation(method, activation, source=f"{key}: {source}")
+    return weights
 
 
 def load_test_weights(cfg: CfgNode, method: Method) -> Path | None:
@@ -178,12 +188,8 @@ def load_test_weights(cfg: CfgNode, method: Method) -> Path | None:
     checkpoint = read_checkpoint(source, clear_name_patterns=cfg.TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN)
     state = checkpoint.model_state
     if test.CUSTOM_LOAD and test.PATCHING_MODEL:
-        cache_dir = cfg.MODEL.CLIP_CACHE_DIR or None
-        clip = load_clip_state_dict(test.CLIP_ORI_PATH, cache_dir=cache_dir)
-        check_activation(
-            method,
-            clip_activation(test.CLIP_ORI_PATH, cache_dir=cache_dir),
-            source=f"TEST.CLIP_ORI_PATH: {test.CLIP_ORI_PATH}",
+        clip = _named_clip(
+            method, key="TEST.CLIP_ORI_PATH", source=test.CLIP_ORI_PATH, cache_dir=cfg.MODEL.CLIP_CACHE_DIR
         )
         clip |= experts_like_clip(clip, [name.removeprefix(CLIP_PREFIX) for name in state])
         state = patch_state(clip, state, ratio=test.PATCHING_RATIO)
