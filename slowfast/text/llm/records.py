@@ -48,7 +48,7 @@ def names_class(text: str, name: str) -> bool:
 
 def _limit(text: str, characters: int) -> None:
     if len(text) > characters:
-        raise ValueError(f"{text[:characters]!r}...: has {len(text)} characters; allowed: {characters}")
+        raise ValueError(f"{text[:40]!r}...: has {len(text)} characters; allowed: {characters}")
 
 
 def _part(text: str) -> str:

@@ -26,7 +26,7 @@ ResponseFormat = Literal["json_schema", "json_object", "text"]
 MAX_ANSWER_CHARACTERS = 50_000
 """A good answer takes less than a tenth of it."""
 _SHOWN_FAULTS = 8
-_SHOWN_CHARACTERS = 240
+_SHOWN_CHARACTERS = 300
 # Servers differ in what else they accept; the record itself checks everything.
 _SCHEMA_KEYS = ("type", "additionalProperties", "required", "minItems", "maxItems")
 _FENCED = re.compile(r"```(?:json)?\s*\n(.*?)\n\s*```", re.DOTALL)
@@ -216,5 +216,6 @@ def _plain(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
 
 
 def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 4]} ..."
+    """A text of one line without its middle, if it is long: what is wrong stands at the end."""
+    text, half = " ".join(text.split()), _SHOWN_CHARACTERS // 2
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:half]} ... {text[-half:]}"
