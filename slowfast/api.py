@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from slowfast.models.build import ExpertOptions, build_clip
+from slowfast.models.clip.config_files import checked_activation
 from slowfast.models.clip.layers import Activation
 from slowfast.models.clip.model import CLIP
 from slowfast.models.clip.text import trim_tokens
@@ -115,8 +116,10 @@ def load_model(
         The model in evaluation mode, fp32.
 
     Raises:
-        ValueError: if the weights, the type or an option are not usable.
+        ValueError: if the weights, the type, the activation or an option are not usable.
     """
+    if activation is not None:
+        checked_activation(activation, source="activation")
     if isinstance(weights, Mapping):
         source = "weights"
         state = clip_entries(weights, source=source)

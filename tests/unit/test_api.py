@@ -70,6 +70,11 @@ def test_experts_of_a_file(tiny_state, tiny_frames, tmp_path):
         load_model(tmp_path / "a.pyth")
 
 
+def test_an_activation_that_clip_does_not_have(tiny_state):
+    with pytest.raises(ValueError, match=r"^activation: activation 'relu' is not one .*: quick_gelu, gelu$"):
+        load_model(tiny_state, activation="relu")
+
+
 def test_activation_is_what_the_file_says_unless_given(tiny_state, tiny_frames, tmp_path):
     torch.save(tiny_state, tmp_path / "clip.pt")
     with torch.no_grad():
