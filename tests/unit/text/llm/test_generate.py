@@ -67,7 +67,10 @@ def test_tails_for_a_graph(fake_llm, run):
 
 
 BAD_ANSWERS = {
-    "wrong class": (bad(name="pouring tea", sentence="a b c d e f g h"), "name: is 'pouring tea'; expected 'surfing', letter by letter"),
+    "wrong class": (
+        bad(name="pouring tea", sentence="a b c d e f g h"),
+        "name: is 'pouring tea'; expected 'surfing', letter by letter",
+    ),
     "too short": (bad(), "sentence: 'somebody does something': has 3 words; allowed: 8 to 26"),
     "extra key": (bad(note="x"), "note: Extra inputs are not permitted"),
     "malformed": ({"content": '{"name": "surfing", '}, "Invalid JSON"),
