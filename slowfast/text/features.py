@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -94,7 +95,9 @@ def _endings(name: str, tails: Mapping[str, PromptEntry], kind: PromptKind) -> l
     if kind == "a":
         return [name]
     if name not in tails:
-        raise ValueError(f"class {name!r}: has no sentence tails among the {len(tails)} classes that have some")
+        near = difflib.get_close_matches(name, tails, n=1)
+        hint = f"; nearest is {near[0]!r}" if near else ""
+        raise ValueError(f"class {name!r}: not among the {len(tails)} classes that have sentence tails{hint}")
     entry = tails[name]
     chosen = {
         "xmix": entry.mixed(),

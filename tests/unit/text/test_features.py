@@ -77,8 +77,9 @@ def test_kinds_of_tails(kind, counts):
 
 def test_classes_are_found_by_name_and_a_missing_one_is_named():
     assert prompt_table(["a {x}"], {}, templates=TEMPLATES, kind="a").texts[0][0] == "a human action of a {x}."
-    with pytest.raises(ValueError, match=r"^class 'diving': has no sentence tails among the 3 classes that have some$"):
-        prompt_table(["diving"], TAILS, templates=TEMPLATES)
+    message = "class 'surf': not among the 3 classes that have sentence tails; nearest is 'surfing'"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        prompt_table(["surf"], TAILS, templates=TEMPLATES)
 
 
 def naive_official_tensor(clip):
