@@ -185,7 +185,7 @@ def describe(conversion: Conversion) -> None:
     dtypes = Counter(str(tensor.dtype).removeprefix("torch.") for tensor in written(conversion))
     show("dtype", ", ".join(f"{dtype} {count}" for dtype, count in sorted(dtypes.items())))
     show("loaded", f"{len(clip)} of CLIP's {expected} entries")
-    show("renamed", f"{conversion.renamed} entries of the source")
+    show("renamed", f"{conversion.renamed} entries, whose names are not OpenAI's")
     for title, more in (("adapters", conversion.adapters), ("beside CLIP", conversion.beside)):
         if more:
             show(title, ", ".join(f"{group} {count}" for group, count in groups(more).items()))

@@ -23,6 +23,7 @@ from slowfast.models.clip.weights import cached_archive, load_clip_state_dict
 from slowfast.protocols.build import test_file
 from slowfast.text.tokenizer import Tokenizer
 from slowfast.utils.io import atomic_save
+from slowfast.utils.logging import setup_logging
 from slowfast.utils.seed import seed_everything
 
 _STAND_IN_PROMPTS = 4
@@ -36,6 +37,7 @@ def dry_run(cfg: CfgNode) -> None:
     Raises:
         ValueError: if something that is present does not fit.
     """
+    setup_logging(None)
     missing = dict(missing_files(cfg))
     seed_everything(cfg.RNG_SEED)
     with tempfile.TemporaryDirectory() as folder:

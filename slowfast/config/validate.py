@@ -226,6 +226,12 @@ def _check_training(cfg: CfgNode) -> None:
         raise ConfigError(
             "AUG.RE_SPLIT: True keeps the first crop whole, and AUG.NUM_SAMPLE 1 makes no other; set it to 2"
         )
+    if mixup.ENABLE and max(1, cfg.NUM_GPUS) >= train.BATCH_SIZE * cfg.AUG.NUM_SAMPLE:
+        raise ConfigError(
+            f"TRAIN.BATCH_SIZE: {train.BATCH_SIZE} leaves MIXUP nothing to mix a clip with; allowed: above 1"
+        )
+    if len(set(model.EXPERT_INSERT_LAYERS)) != len(model.EXPERT_INSERT_LAYERS):
+        raise ConfigError(f"MODEL.EXPERT_INSERT_LAYERS: {model.EXPERT_INSERT_LAYERS!r} names a block twice")
     if model.RECORD_ROUTING and not model.NUM_EXPERTS:
         raise ConfigError("MODEL.RECORD_ROUTING: True needs experts to route between; set MODEL.NUM_EXPERTS")
 

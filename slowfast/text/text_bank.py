@@ -153,8 +153,15 @@ def context_bank(names: Sequence[str], *, num_context: int, tokenizer: Tokenizer
 
 
 def _token_bank(prompts: Sequence[Sequence[str]], tokenizer: Tokenizer) -> TextBank:
-    tokens = tokenizer([prompt for row in prompts for prompt in row])
-    return TextBank(tokens=tokens.unflatten(0, (len(prompts), -1)))
+    rows = []
+    for number, row in enumerate(prompts):
+        try:
+            rows.append(tokenizer(row))
+        except ValueError as error:
+            raise ValueError(
+                f"DATA.INDEX_LABEL_MAPPING_FILE: class {number} makes a prompt too long: {error}"
+            ) from error
+    return TextBank(tokens=torch.stack(rows))
 
 
 def load_feature_file(path: str | Path, *, names: Sequence[str], embed_dim: int) -> TextBank:

@@ -21,6 +21,7 @@ from torch import Tensor
 _MERGES_FILE = Path(__file__).with_name("bpe_simple_vocab_16e6.txt.gz")
 _NUM_MERGES = 49152 - 256 - 2
 _WORD_END = "</w>"
+_SHOWN = 60  # characters of a text that an error repeats
 START, END = "<|startoftext|>", "<|endoftext|>"
 _WORDS = regex.compile(
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+", regex.IGNORECASE
@@ -96,7 +97,8 @@ class Tokenizer:
             tokens = self.encode(text)
             if len(tokens) > context_length - 2:
                 if not truncate:
-                    raise ValueError(f"text {text!r} has {len(tokens) + 2} tokens; the context holds {context_length}")
+                    shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+                    raise ValueError(f"text {shown!r} has {len(tokens) + 2} tokens; the context holds {context_length}")
                 tokens = tokens[: context_length - 2]
             row[: len(tokens) + 2] = torch.tensor([self.start, *tokens, self.end])
         return rows

@@ -175,7 +175,10 @@ def _hint(names: Mapping[str, Tensor]) -> str:
     for mark in ("visual.conv1.weight", "vision_model.embeddings.class_embedding", "image_encoder.conv1.weight"):
         for name in names:
             if name.endswith(mark):
-                return f"{text}; tools/convert_weights.py with --strip-prefix {name.removesuffix(mark)} reads it"
+                # What stands before our own "model.", if that is there: what lies beside CLIP has it too.
+                prefix = name.removesuffix(mark)
+                prefix = prefix.removesuffix(CLIP_PREFIX) or prefix
+                return f"{text}; tools/convert_weights.py with --strip-prefix {prefix} reads it"
     return text
 
 

@@ -64,6 +64,8 @@ def find_weights(source: str | Path, *, cache_dir: str | Path | None = None) -> 
     path = Path(source).expanduser()
     if path.is_file():
         return path
+    if path.is_dir():
+        raise ValueError(f"CLIP weights {str(source)!r}: is a folder; expected a file")
     published = published_clip(str(source))
     if published is None:
         raise _not_found(source)

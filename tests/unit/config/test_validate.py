@@ -122,6 +122,14 @@ def test_every_choice_lists_what_is_allowed(key):
             "AUG.RE_SPLIT: True keeps the first crop whole, and AUG.NUM_SAMPLE 1 makes no other; set it to 2",
         ),
         (
+            ["MIXUP.ENABLE", True, "TRAIN.BATCH_SIZE", 1],
+            "TRAIN.BATCH_SIZE: 1 leaves MIXUP nothing to mix a clip with; allowed: above 1",
+        ),
+        (
+            ["MODEL.EXPERT_INSERT_LAYERS", [1, 1]],
+            "MODEL.EXPERT_INSERT_LAYERS: [1, 1] names a block twice",
+        ),
+        (
             ["MODEL.RECORD_ROUTING", True],
             "MODEL.RECORD_ROUTING: True needs experts to route between; set MODEL.NUM_EXPERTS",
         ),

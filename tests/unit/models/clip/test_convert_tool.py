@@ -72,7 +72,7 @@ def test_report(run, save, small_state, tmp_path):
         "joint space 32",
         "dtype": "float16 22, float32 54",
         "loaded": "74 of CLIP's 74 entries",
-        "renamed": "74 entries of the source",
+        "renamed": "74 entries, whose names are not OpenAI's",
         "beside CLIP": "projector_v.* 2",
         "left behind": "raw_model.* 74",
         "missing": "0",
@@ -89,7 +89,7 @@ def test_to_openai(run, save, small_state, tmp_path):
     status, report, _ = run(save("hf"), tmp_path / "x.safetensors", "--to", "openai", "--activation", "gelu")
     assert status == 0
     assert report["layout"] == "hf: Hugging Face CLIPModel"
-    assert report["renamed"] == "93 entries of the source"
+    assert report["renamed"] == "93 entries, whose names are not OpenAI's"
     assert report["left behind"] == "*.position_ids 2"
     assert report["activation"] == "gelu, as --activation says"
     assert_same(load_file(tmp_path / "x.safetensors"), small_state)
