@@ -159,7 +159,7 @@ def _token_bank(prompts: Sequence[Sequence[str]], tokenizer: Tokenizer) -> TextB
             rows.append(tokenizer(row))
         except ValueError as error:
             raise ValueError(
-                f"DATA.INDEX_LABEL_MAPPING_FILE: class {number} makes a prompt too long: {error}"
+                f"DATA.INDEX_LABEL_MAPPING_FILE: class {number}: a prompt is too long: {error}"
             ) from error
     return TextBank(tokens=torch.stack(rows))
 

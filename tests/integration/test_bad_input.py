@@ -8,6 +8,7 @@ import shutil
 import pytest
 import torch
 
+from slowfast.config.values import TEMPORAL_MODELING_TYPES
 from slowfast.models.clip.arch import ClipSizes
 from slowfast.models.clip.weights import random_clip_state_dict
 
@@ -57,7 +58,7 @@ def test_removed_key(refused):
 def test_unknown_temporal_type(refused):
     assert refused({"MODEL.TEMPORAL_MODELING_TYPE": "stcross_atend"}, status=2) == (
         "MODEL.TEMPORAL_MODELING_TYPE: unknown value 'stcross_atend'; did you mean 'stcross_attend'? "
-        "allowed: None, 'stcross_attend'"
+        f"allowed: {', '.join(map(repr, TEMPORAL_MODELING_TYPES))}"
     )
 
 

@@ -208,3 +208,10 @@ def test_bank_with_a_wrong_mask(mask, message):
 def test_bank_with_a_mask_but_one_feature_per_class():
     with pytest.raises(ValueError, match=r"^text mask is \(2, 1\) torch.bool; expected several features per class$"):
         TextBank(features=torch.ones(2, 8), mask=torch.ones(2, 1, dtype=torch.bool))
+
+
+def test_class_whose_prompt_is_too_long_is_named():
+    names = ["surfing", "tea " * 80]
+    message = r"^DATA.INDEX_LABEL_MAPPING_FILE: class 1: a prompt is too long: text 'a photo of tea"
+    with pytest.raises(ValueError, match=message):
+        template_bank(names, tokenizer=Tokenizer())
