@@ -140,3 +140,14 @@ def test_wrong_requests_end_with_the_usage(run):
         done = run(*arguments, encode=False)
         assert done.returncode == 2
         assert "usage:" in done.stderr
+
+
+def test_benchmark_compares_two_ways_to_the_same_features(label_db):
+    tool = UTILS.parent / "tools" / "benchmark.py"
+    options = ["--root", label_db, "--dataset", "toy", "--templates", "2", "--repeat", "1", "--batch-size", "5"]
+    done = subprocess.run(
+        [sys.executable, str(tool), "text", *map(str, options)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split("largest difference ")[1].split()[0]) < 1e-4
+    assert [row.split("|")[2].strip() for row in done.stdout.splitlines()[-2:]] == ["36", "30"]
