@@ -49,14 +49,14 @@ use_weights() {
     OPTS+=(TEST.PATCHING_MODEL True TEST.PATCHING_RATIO "$PATCHING" TEST.CLIP_ORI_PATH "${CLIP_ORI_PATH:-$ARCH}")
 }
 
-# use_classes DATASET: its class list; of Kinetics-600 the 160 new classes of split SPLIT.
+# use_classes DATASET: its class list; of Kinetics-600 the 160 new classes of split SPLIT. FROSTER sets NAMES to rephrased.
 use_classes() {
-  local list=index2cls classes
+  local list="${NAMES:-index2cls}" classes
   case "$1" in
     ucf101) classes=101 ;;
     hmdb51) classes=51 ;;
     k400) classes=400 ;;
-    k600) classes=160 list="zero_shot_split${SPLIT:=1}_index2cls" ;;
+    k600) classes=160 list="zero_shot_split${SPLIT:=1}_$list" ;;
     *) fail "dataset '$1': unknown; allowed: ucf101, hmdb51, k600, k400" ;;
   esac
   OPTS+=(DATA.INDEX_LABEL_MAPPING_FILE "label_db/$1/$list.json" MODEL.NUM_CLASSES "$classes")
@@ -75,7 +75,7 @@ use_half() {
     *) fail "'$1 $2': unknown; allowed: k400, hmdb51, ucf101 or ssv2, then base or novel (training: always base)" ;;
   esac
   [ "$2" = base ] || file=test.csv
-  OPTS+=(DATA.INDEX_LABEL_MAPPING_FILE "label_db/$1/base_to_novel/$2_index2cls.json" MODEL.NUM_CLASSES "$classes")
+  OPTS+=(DATA.INDEX_LABEL_MAPPING_FILE "label_db/$1/base_to_novel/$2_${NAMES:-index2cls}.json" MODEL.NUM_CLASSES "$classes")
   OPTS+=(TEST_FILE "$file")
   [ "$1" != ssv2 ] || OPTS+=(DATA.RANDOM_FLIP False) # its classes tell left from right
 }

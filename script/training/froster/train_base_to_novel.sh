@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # FROSTER on the base classes of a dataset. Arguments: k400|hmdb51|ucf101|ssv2 [KEY VALUE ...]
 source "$(dirname "$0")/../../env.sh"
-: "${REPHRASED_LABELS:?set it to the JSON file of the base classes, rephrased as Name: sentence}"
+NAMES=rephrased
 [ "${1:-}" != ssv2 ] || OPTS+=(TRAIN.BATCH_SIZE 32)
 train_base "configs/Kinetics/FROSTER_${ARCH}_8x16_base_to_novel.yaml" "${1:-}" \
-  DATA.INDEX_LABEL_MAPPING_FILE "$REPHRASED_LABELS" "${@:2}"
+  ${REPHRASED_LABELS:+DATA.INDEX_LABEL_MAPPING_FILE "$REPHRASED_LABELS"} "${@:2}"

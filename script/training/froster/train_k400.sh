@@ -1,5 +1,4 @@
 #!/usr/bin/env bash
 # FROSTER on Kinetics-400; $ARCH is vitb16 or vitl14. Arguments: KEY VALUE ...
 source "$(dirname "$0")/../../env.sh"
-: "${REPHRASED_LABELS:?set it to the JSON file of the 400 classes, rephrased as Name: sentence}"
-train "configs/Kinetics/FROSTER_${ARCH}_8x16_zeroshot.yaml" DATA.INDEX_LABEL_MAPPING_FILE "$REPHRASED_LABELS" "$@"
+train "configs/Kinetics/FROSTER_${ARCH}_8x16_zeroshot.yaml" ${REPHRASED_LABELS:+DATA.INDEX_LABEL_MAPPING_FILE "$REPHRASED_LABELS"} "$@"

@@ -21,7 +21,7 @@ RUNS = [path for path in SCRIPTS if path.parents[1].name in {"training", "testin
 LAUNCHERS = sorted((ROOT / "script" / "launch").glob("*.sh"))
 
 PATHS = {"DATA_DIR": "data dir", "VIDEO_ROOT": "videos"}
-FILES = {"WEIGHTS": "weights.pyth", "REPHRASED_LABELS": "rephrased.json"}
+FILES = {"WEIGHTS": "weights.pyth"}
 HALVES = ("k400", "hmdb51", "ucf101", "ssv2")
 
 # Program -> what its stand-in does: print its own name and its arguments, each ended by a null character.
@@ -119,10 +119,16 @@ def test_every_script_resolves_to_a_valid_run(script, arguments, arch, programs)
     assert values(cfg, "TEST.NUM_ENSEMBLE_VIEWS", "TEST.NUM_SPATIAL_CROPS") == (3, 1)
     assert values(cfg, "TRAIN.ENABLE", "TEST.CUSTOM_LOAD") == (not testing, testing)
     assert values(cfg, "TEST.CUSTOM_LOAD_FILE") == ("weights.pyth" if testing else None,)
-    if "REPHRASED_LABELS" in environment:
-        assert cfg.DATA.INDEX_LABEL_MAPPING_FILE == "rephrased.json"
-    else:
-        assert len(LabelSet.from_json(ROOT / cfg.DATA.INDEX_LABEL_MAPPING_FILE)) == cfg.MODEL.NUM_CLASSES
+    names = LabelSet.from_json(ROOT / cfg.DATA.INDEX_LABEL_MAPPING_FILE).names
+    assert len(names) == cfg.MODEL.NUM_CLASSES
+    assert all(": " in name for name in names) == ("froster" in script.parts)
+
+
+def test_froster_takes_other_class_names_too(programs):
+    script = ROOT / "script/testing/froster/test_zero_shot.sh"
+    environment = {**PATHS, **FILES, "REPHRASED_LABELS": "my names.json"}
+    cfg = resolve(start([script, "ucf101"], programs, **environment)[1:])
+    assert cfg.DATA.INDEX_LABEL_MAPPING_FILE == "my names.json"
 
 
 def test_no_two_runs_share_their_folder(programs):
