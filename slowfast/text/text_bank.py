@@ -158,9 +158,7 @@ def _token_bank(prompts: Sequence[Sequence[str]], tokenizer: Tokenizer) -> TextB
         try:
             rows.append(tokenizer(row))
         except ValueError as error:
-            raise ValueError(
-                f"DATA.INDEX_LABEL_MAPPING_FILE: class {number}: a prompt is too long: {error}"
-            ) from error
+            raise ValueError(f"DATA.INDEX_LABEL_MAPPING_FILE: class {number}: a prompt is too long: {error}") from error
     return TextBank(tokens=torch.stack(rows))
 
 
