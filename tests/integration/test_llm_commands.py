@@ -222,6 +222,8 @@ def test_missing_package(run, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     for name in [name for name in sys.modules if name.startswith("slowfast.text.llm.") and "command" not in name]:
         monkeypatch.delitem(sys.modules, name)
+        # The package keeps its modules as attributes too; both are put back afterwards.
+        monkeypatch.delattr(sys.modules["slowfast.text.llm"], name.rpartition(".")[2], raising=False)
     status, out, err = run("ASKG")
     assert (status, out) == (1, "")
     assert re.fullmatch(r"error: [a-z-]+ is not installed; run: pip install -e '\.\[llm\]'\n", err)
