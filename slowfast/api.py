@@ -69,13 +69,14 @@ class VideoClip(nn.Module):
         tokens = trim_tokens(self.tokenizer(list(texts), context_length=self.clip.sizes.context_length))
         return self.clip.encode_text(tokens.to(self.clip.logit_scale.device))
 
-    def classify(self, frames: Tensor, text: Tensor) -> Tensor:
+    def classify(self, frames: Tensor, text: Tensor, mask: Tensor | None = None) -> Tensor:
         """Score classes.
 
         Args:
             frames: normalised frames, (B, 3, T, H, W).
             text: one embedding per class, (K, E), scored by the mean over frames; or several per class, (K, n, E),
                 scored by STDD's two-way best matches. Any length.
+            mask: which of several embeddings a class has, (K, n) bool; None for all.
 
         Returns:
             Logits, (B, K).
@@ -84,7 +85,8 @@ class VideoClip(nn.Module):
             ValueError: if a shape does not fit.
         """
         video = unit_norm(self.encode_video(frames))
-        return class_logits(video, unit_norm(text.to(video.device)), self.clip.logit_scale.exp())
+        mask = None if mask is None else mask.to(video.device)
+        return class_logits(video, unit_norm(text.to(video.device)), self.clip.logit_scale.exp(), mask)
 
 
 def load_model(

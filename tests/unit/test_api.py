@@ -157,3 +157,14 @@ def test_gradients_flow(tiny_state, tiny_frames):
     model.classify(tiny_frames, model.encode_text(["a", "b"])).sum().backward()
     assert model.clip.visual.proj.grad.any()
     assert model.clip.text_projection.grad.any()
+
+
+def test_classify_leaves_out_what_the_mask_does(tiny_state, tiny_frames):
+    model = load_model(tiny_state)
+    text = torch.randn(2, 3, 32)
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+    with torch.no_grad():
+        masked, whole = model.classify(tiny_frames, text, mask), model.classify(tiny_frames, text)
+        assert torch.allclose(masked[:, 0], model.classify(tiny_frames, text[:, :2])[:, 0], atol=1e-5)
+    assert torch.allclose(masked[:, 1], whole[:, 1], atol=1e-5)
+    assert not torch.allclose(masked[:, 0], whole[:, 0], atol=1e-4)
