@@ -22,6 +22,8 @@ class Split:
         mode: how clips are drawn: "train" at random, "val" one centre clip, "test" views x crops.
         views: temporal clips per video (test only).
         crops: spatial crops per temporal clip, 1 or 3 (test only).
+        prefix: folder that the paths of `csv` start from; None: DATA.PATH_PREFIX.
+        separator: what separates path and label; None: DATA.PATH_LABEL_SEPARATOR.
     """
 
     name: str
@@ -30,6 +32,8 @@ class Split:
     mode: Mode
     views: int = 1
     crops: int = 1
+    prefix: str | None = None
+    separator: str | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in ("train", "val", "test"):
