@@ -1,6 +1,8 @@
 """A CLIP small enough for every test: 2 layers, width 64, patches of 8 on 32 pixels, the full vocabulary."""
 
 import importlib.util
+import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -72,12 +74,29 @@ def tiny_frames(make_batch):
     return make_batch().frames.float() / 127.5 - 1
 
 
+def _load(name):
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def fake_llm():
     """A language model's server, see fake_llm.py."""
-    spec = importlib.util.spec_from_file_location("fake_llm", Path(__file__).parent / "fake_llm.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    server = module.FakeLLM()
+    server = _load("fake_llm").FakeLLM()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def write_miniature():
+    """Writes a small copy of a dataset as downloaded, see miniature.py: write_miniature(name, folder, seed=0)."""
+    return _load("miniature").write_miniature
+
+
+@pytest.fixture(scope="session")
+def miniature(write_miniature, tmp_path_factory):
+    """One copy of each for all tests, so leave it as it is: miniature(name)."""
+    return cache(lambda name: write_miniature(name, tmp_path_factory.mktemp("miniature") / name))
