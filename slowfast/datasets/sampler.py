@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import torch
 from torch.utils.data import Sampler
@@ -80,10 +80,22 @@ class TrainBatchSampler(Sampler[list[tuple[int, int]]]):
 
 
 class EvalSampler(Sampler[int]):
-    """Every world_size-th video from `rank` on: each video exactly once over all ranks, no padding."""
+    """Every world_size-th video from `rank` on: each video exactly once over all ranks, no padding.
 
-    def __init__(self, num_samples: int, rank: int = 0, world_size: int = 1) -> None:
-        self._indices = range(rank, num_samples, world_size)
+    Shares do not depend on `skip`: ranks that disagree on it leave no video out and take none twice.
+
+    Args:
+        num_samples: videos of the split.
+        rank: this process.
+        world_size: number of processes.
+        skip: videos to leave out, in [0, num_samples).
+    """
+
+    def __init__(self, num_samples: int, rank: int = 0, world_size: int = 1, *, skip: Collection[int] = ()) -> None:
+        left_out = {int(index) for index in skip}
+        assert all(0 <= index < num_samples for index in left_out), f"skip: not in [0, {num_samples})"
+        share = range(rank, num_samples, world_size)
+        self._indices = [index for index in share if index not in left_out] if left_out else share
 
     def __len__(self) -> int:
         return len(self._indices)

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from slowfast.datasets.sampler import EvalSampler, TrainBatchSampler
@@ -51,3 +52,21 @@ def test_eval_ranks_share_without_padding():
     parts = [list(EvalSampler(7, rank, 3)) for rank in range(3)]
     assert parts == [[0, 3, 6], [1, 4], [2, 5]]
     assert [len(EvalSampler(7, rank, 3)) for rank in range(3)] == [3, 2, 2]
+
+
+def test_eval_ranks_leave_out_what_is_done():
+    parts = [list(EvalSampler(7, rank, 3, skip={0, 4, 5})) for rank in range(3)]
+    assert parts == [[3, 6], [1], [2]]
+    assert [len(EvalSampler(7, rank, 3, skip=np.array([0, 4, 5]))) for rank in range(3)] == [2, 1, 1]
+    assert list(EvalSampler(3, skip=range(3))) == []
+
+
+def test_ranks_that_disagree_on_what_is_done_lose_no_video():
+    """The second process reads what is done after the first has begun."""
+    seen = [*EvalSampler(7, 0, 2, skip=[1]), *EvalSampler(7, 1, 2, skip=[0, 1, 2])]
+    assert sorted(seen) == [0, 2, 3, 4, 5, 6]
+
+
+def test_videos_to_leave_out_are_of_the_split():
+    with pytest.raises(AssertionError, match=r"not in \[0, 7\)"):
+        EvalSampler(7, skip=[7])

@@ -1,7 +1,16 @@
 import pytest
 import torch
 
-from slowfast.protocols.metrics import confusion_matrix, mean_class_accuracy, topk_accuracy, topk_correct
+from slowfast.protocols.metrics import (
+    Tally,
+    harmonic_mean,
+    label_rank,
+    mean,
+    mean_class_accuracy,
+    population_std,
+    topk_accuracy,
+    topk_correct,
+)
 
 V, K = 50, 6
 
@@ -35,15 +44,78 @@ def test_mean_over_the_classes_that_occur(scored):
     assert mean_class_accuracy(logits, label) == pytest.approx(100 * sum(per_class) / len(per_class))
 
 
-def test_confusion_against_a_loop(scored):
+def tally(logits, label, *, chunk=V):
+    counts = Tally(K)
+    for start in range(0, V, chunk):
+        counts.add(logits[start : start + chunk], label[start : start + chunk])
+    return counts
+
+
+def test_counts_against_a_loop(scored):
     logits, label = scored
-    expected = torch.zeros(K, K, dtype=torch.long)
+    confusion, top5 = torch.zeros(K, K, dtype=torch.long), torch.zeros(K, dtype=torch.long)
     for row, true in zip(logits, label, strict=True):
-        expected[true, row.argmax()] += 1
-    assert torch.equal(confusion_matrix(logits, label), expected)
+        confusion[true, row.argmax()] += 1
+        top5[true] += true in row.topk(5).indices
+    found = tally(*scored)
+    assert torch.equal(found.confusion, confusion)
+    assert torch.equal(found.top5, top5)
+    assert torch.equal(found.videos, confusion.sum(dim=1))
+    assert torch.equal(found.top1, confusion.diagonal())
+    assert found.num_scored == V
+
+
+def test_figures_of_the_counts(scored):
+    found = tally(*scored)
+    assert found.top1_acc == pytest.approx(topk_accuracy(*scored, k=1))
+    assert found.top5_acc == pytest.approx(topk_accuracy(*scored, k=5))
+    assert found.mean_class_acc == pytest.approx(mean_class_accuracy(*scored))
+    assert found.mean_class_acc != found.top1_acc
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 49])
+def test_chunks_and_processes_count_alike(scored, chunk):
+    whole, found = tally(*scored), tally(*scored, chunk=chunk)
+    halves = [tally(*scored, chunk=V), Tally(K)]
+    for part in (found, halves[1]):
+        part.add(torch.empty(0, 0), torch.empty(0, dtype=torch.long))
+    halves[1].merge(halves[0])
+    for counts in (found, halves[1]):
+        assert torch.equal(counts.confusion, whole.confusion)
+        assert torch.equal(counts.top5, whole.top5)
+        assert (counts.top1_acc, counts.mean_class_acc) == (whole.top1_acc, whole.mean_class_acc)
+
+
+def test_equal_scores_go_to_the_lower_class():
+    logits = torch.tensor([[1.0, 2, 2, 0, 2, 2]]).repeat(K, 1)
+    label = torch.arange(K)
+    assert label_rank(logits, label).tolist() == [4, 0, 1, 5, 2, 3]
+    counts = Tally(K)
+    counts.add(logits, label)
+    assert counts.confusion.sum(dim=0).tolist() == [0, K, 0, 0, 0, 0]
+    assert counts.top1.tolist() == topk_correct(logits, label, k=1).long().tolist()
+    assert counts.top5.tolist() == [1, 1, 1, 0, 1, 1]
+
+
+@pytest.mark.parametrize("wrong", [torch.full((1, K), torch.nan), torch.tensor([[torch.nan, 1, 2, 0, 0, 3]])])
+def test_a_score_that_is_not_a_number_is_never_right(wrong):
+    label = torch.zeros(1, dtype=torch.long)
+    assert not topk_correct(wrong, label, k=K).any()
+
+
+def test_no_counts():
+    empty = Tally(K)
+    assert (empty.num_scored, empty.top1_acc, empty.top5_acc, empty.mean_class_acc) == (0, 0, 0, 0)
+
+
+def test_means():
+    assert harmonic_mean(80.0, 60.0) == pytest.approx(68.571428)
+    assert harmonic_mean(0.0, 0.0) == harmonic_mean(0.0, 50.0) == 0
+    assert mean([1.0, 2.0, 6.0]) == 3
+    assert population_std([2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]) == 2
+    assert population_std([7.0]) == 0
 
 
 def test_no_video():
     logits, label = torch.zeros(0, K), torch.zeros(0, dtype=torch.long)
     assert topk_accuracy(logits, label, k=1) == mean_class_accuracy(logits, label) == 0.0
-    assert not confusion_matrix(logits, label).any()
