@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,10 +166,13 @@ def _token_bank(prompts: Sequence[Sequence[str]], tokenizer: Tokenizer) -> TextB
 def load_feature_file(path: str | Path, *, names: Sequence[str], embed_dim: int) -> TextBank:
     """Read prompt features that were computed beforehand (DATA.TEXT_AUG_FEATURE_FILE).
 
+    A file that names its classes serves every label set among them: rows are chosen by name, in the label set's order.
+    Of a file without names row k is class k.
+
     Args:
         path: a tensor [K, n, E] saved with ``torch.save``, or a file of `features.build_features`; any float dtype,
             any length.
-        names: class names of the label set, K; compared with those in the file, if it has them.
+        names: class names of the label set, K, in any case; a rephrased one, "Name: sentence", may count by its name.
         embed_dim: width of the joint space, E.
 
     Returns:
@@ -184,14 +188,15 @@ def load_feature_file(path: str | Path, *, names: Sequence[str], embed_dim: int)
         )
     file = read_feature_file(path, what=key)
     rows, _, width = file.features.shape
-    if rows != len(names):
-        raise ValueError(f"{key}: {path}: has {rows} rows, but the label set has {len(names)} classes")
     if width != embed_dim:
         raise ValueError(f"{key}: {path}: features have width {width}, but the model's joint space has {embed_dim}")
-    for number, (found, wanted) in enumerate(zip(file.names or (), names, strict=False)):
-        if not _same_class(found, wanted):
-            raise ValueError(f"{key}: {path}: row {number} is class {found!r}, but the label set has {wanted!r} there")
-    features, mask = file.features.float(), file.mask
+    if file.names is None and rows != len(names):
+        raise ValueError(f"{key}: {path}: has {rows} rows, but the label set has {len(names)} classes")
+    features, mask = file.features, file.mask
+    if file.names is not None and not _same_classes(file.names, names):
+        chosen = _rows_by_name(file.names, names, where=f"{key}: {path}")
+        features, mask = features[chosen], None if mask is None else mask[chosen]
+    features = features.float()
     norms = features.norm(dim=-1)
     usable = torch.isfinite(norms) & (norms > 0)
     if mask is not None:
@@ -201,11 +206,40 @@ def load_feature_file(path: str | Path, *, names: Sequence[str], embed_dim: int)
             f"{key}: {path}: feature [class, prompt] {(~usable).nonzero()[0].tolist()} is zero, infinite or absent"
         )
     if mask is not None:
-        first = features[torch.arange(rows), mask.int().argmax(dim=1)]
+        first = features[torch.arange(len(names)), mask.int().argmax(dim=1)]
         features = torch.where(mask[..., None], features, first[:, None])
     return TextBank(features=features / features.norm(dim=-1, keepdim=True), mask=mask)
 
 
-def _same_class(found: str, wanted: str) -> bool:
-    """Whether names agree, where a label set may have rephrased ones, "Name: sentence"."""
-    return found.casefold() in (wanted.casefold(), wanted.partition(":")[0].strip().casefold())
+def _rows_by_name(found: Sequence[str], wanted: Sequence[str], *, where: str) -> list[int]:
+    """The row of a file, with its own class names, for each class of a label set.
+
+    Raises:
+        ValueError: if the file lacks a class, or a name stands for two classes.
+    """
+    rows: dict[str, list[int]] = {}
+    for row, name in enumerate(found):
+        rows.setdefault(name.casefold(), []).append(row)
+    classes: dict[int, int] = {}
+    for number, name in enumerate(wanted):
+        short = name.partition(":")[0].strip()
+        hits = rows.get(name.casefold()) or rows.get(short.casefold())
+        if not hits:
+            near = difflib.get_close_matches(short.casefold(), rows, n=2) or sorted(rows)[:2]
+            nearest = ", ".join(repr(found[rows[name][0]]) for name in near)
+            raise ValueError(f"{where}: has no class {short!r} among its {len(found)}; nearest: {nearest}")
+        twice = f"rows {hits[0]} and {hits[1]} of the file" if len(hits) > 1 else ""
+        if hits[0] in classes:
+            twice = f"labels {classes[hits[0]]} and {number} of the label set"
+        if twice:
+            raise ValueError(f"{where}: {twice} are both {short!r}; such lists fit only if they are equal, row by row")
+        classes[hits[0]] = number
+    return list(classes)
+
+
+def _same_classes(found: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether lists agree name by name, where a label set may have rephrased ones, "Name: sentence"."""
+    return len(found) == len(wanted) and all(
+        row.casefold() in (name.casefold(), name.partition(":")[0].strip().casefold())
+        for row, name in zip(found, wanted, strict=True)
+    )

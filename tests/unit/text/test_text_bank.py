@@ -124,7 +124,15 @@ def with_bad_row(value):
         ),
         (
             {"features": torch.ones(3, 4, 8), "names": ["surfing", "pouring milk", "climbing stairs"]},
-            "row 1 is class 'pouring milk', but the label set has 'pouring tea' there",
+            "has no class 'pouring tea' among its 3; nearest: 'pouring milk'",
+        ),
+        (
+            {"features": torch.ones(3, 4, 8), "names": ["Zebra", "climbing stairs", "surfing"]},
+            "has no class 'pouring tea' among its 3; nearest: 'climbing stairs', 'surfing'",
+        ),
+        (
+            {"features": torch.ones(4, 4, 8), "names": [*NAMES, "Surfing"]},
+            "rows 0 and 3 of the file are both 'surfing'; such lists fit only if they are equal, row by row",
         ),
         ({"features": torch.ones(3, 4, 8), "names": ["surfing"]}, "has 1 names for 3 rows"),
         ({"features": torch.ones(3, 4, 8), "names": [1, 2, 3]}, "names are not a list of class names"),
@@ -190,6 +198,69 @@ def test_slots_outside_the_mask_hold_the_first_prompt_of_the_class(tmp_path, suf
 def test_names_agree_in_another_case_and_when_rephrased(tmp_path, names):
     masked_file(tmp_path / "features.pt")
     assert len(load_feature_file(tmp_path / "features.pt", names=names, embed_dim=8)) == 3
+
+
+@pytest.mark.parametrize(
+    ("names", "rows"),
+    [
+        (["climbing stairs", "Surfing"], [2, 0]),
+        (["climbing stairs", "pouring tea", "surfing"], [2, 1, 0]),
+        (["Pouring tea: hot water leaves a pot"], [1]),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_rows_are_chosen_by_name(tmp_path, suffix, names, rows):
+    path = tmp_path / f"features{suffix}"
+    masked_file(path)
+    whole = load_feature_file(path, names=NAMES, embed_dim=8)
+    bank = load_feature_file(path, names=names, embed_dim=8)
+    assert torch.equal(bank.features, whole.features[rows])
+    assert torch.equal(bank.mask, whole.mask[rows])
+
+
+@pytest.mark.parametrize(
+    "names", [["climbing stairs: up", "surfing: on waves"], ["SURFING: on waves", "pouring tea", "climbing stairs: up"]]
+)
+def test_rows_of_rephrased_names(tmp_path, names):
+    found = ["pouring tea", "Climbing stairs: up", "surfing: on waves", "surfing: on the net"]
+    features = torch.randn(4, 2, 8, generator=torch.Generator().manual_seed(0))
+    write_feature_file(tmp_path / "features.pt", FeatureFile(features=features, names=tuple(found)))
+    bank = load_feature_file(tmp_path / "features.pt", names=names, embed_dim=8)
+    rows = [[name.casefold() for name in found].index(name.casefold()) for name in names]
+    assert torch.allclose(bank.features, features[rows] / features[rows].norm(dim=-1, keepdim=True))
+    assert bank.mask is None
+
+
+def test_what_a_file_has_beyond_the_label_set_is_not_looked_at(tmp_path):
+    features = torch.ones(3, 4, 8)
+    features[1] = float("nan")
+    write_feature_file(tmp_path / "features.pt", FeatureFile(features=features, names=tuple(NAMES)))
+    assert len(load_feature_file(tmp_path / "features.pt", names=["climbing stairs", "surfing"], embed_dim=8)) == 2
+
+
+def test_two_classes_of_one_name_fit_the_list_that_the_file_was_made_for(tmp_path):
+    names = ["rolling something", "lifting something", "rolling something"]
+    path = tmp_path / "features.pt"
+    features, _ = masked_file(path, names=names)
+    bank = load_feature_file(path, names=names, embed_dim=8)
+    assert torch.allclose(bank.features[2, 3], features[2, 3] / features[2, 3].norm())
+    rephrased = ["Rolling something: down", "lifting something: up", "rolling something: it stays"]
+    assert torch.equal(load_feature_file(path, names=rephrased, embed_dim=8).features, bank.features)
+    assert len(load_feature_file(path, names=["lifting something"], embed_dim=8)) == 1
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{KEY}: {path}: rows 0 and 2 of the file are both ')}"):
+        load_feature_file(path, names=["rolling something"], embed_dim=8)
+    masked_file(path)
+    message = "labels 0 and 2 of the label set are both 'surfing'; such lists fit only if they are equal, row by row"
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{KEY}: {path}: {message}')}$"):
+        load_feature_file(path, names=["surfing", "pouring tea", "surfing: on waves"], embed_dim=8)
+
+
+def test_file_without_names_serves_its_own_number_of_classes_only(tmp_path):
+    path = tmp_path / "features.pt"
+    torch.save(torch.ones(101, 4, 8), path)
+    message = f"{KEY}: {path}: has 101 rows, but the label set has 51 classes"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        load_feature_file(path, names=[f"class {number}" for number in range(51)], embed_dim=8)
 
 
 @pytest.mark.parametrize(
