@@ -29,6 +29,7 @@ _TITLES = {
     "rephrased": "rephrased names, partial lists included",
     "descriptors": "descriptors",
     "partial lists": "lists of some of the classes",
+    "episodic lists": "class splits of episodic learning",
 }
 
 

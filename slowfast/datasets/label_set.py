@@ -1,4 +1,5 @@
 import json
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,18 @@ class LabelSet:
                 raise ValueError(f'{path}: key "{index}": expected a class name, found {name!r}')
             names.append(name)
         return cls.from_names(names)
+
+
+def class_key(name: str) -> str:
+    """What two spellings of a class have in common: its letters and digits, whatever the case.
+
+    "ApplyEyeMakeup", "apply_eye_makeup" and "Apply Eye Makeup" have the same key, as have "Closing [something]" and
+    "Closing something".
+
+    Args:
+        name: a class name, or a folder named after a class.
+    """
+    return "".join(character for character in unicodedata.normalize("NFKC", name).casefold() if character.isalnum())
 
 
 def _read_mapping(path: Path) -> dict[str, object]:

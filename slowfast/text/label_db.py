@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from slowfast.datasets.label_set import LabelSet
+from slowfast.datasets.label_set import LabelSet, class_key
 from slowfast.text.llm.records import CONTEXT_TOKENS, ActionGraph, Descriptors, ExtendedPrompts, RephrasedName, Triple
 from slowfast.text.prompt_bank import Edge, GraphEntry, PromptEntry, read_class_file, read_graphs, read_prompts
 from slowfast.text.tokenizer import Tokenizer
@@ -68,6 +68,7 @@ def check_dataset(root: str | Path, dataset: DatasetTexts) -> DatasetReport:
     if dataset.has_graphs:
         _check_graphs_and_prompts(report, folder, names)
     covered = _check_parts(report, folder / dataset.name, dataset)
+    _check_episodic(report, folder / dataset.name, names)
     rephrased = folder / dataset.name / "rephrased.json"
     if dataset.is_part and not rephrased.is_file():
         report.faults += [
@@ -245,7 +246,8 @@ def _check_descriptors(report: DatasetReport, folder: Path, names: Sequence[str]
 def _check_parts(report: DatasetReport, folder: Path, dataset: DatasetTexts) -> set[str]:
     """Check the lists of some of the classes, of zero-shot splits and base-to-novel halves; returns those classes."""
     covered: set[str] = set()
-    lists = sorted(path for path in folder.rglob("*_index2cls.json"))
+    made = (folder / "splits", folder / "episodic")
+    lists = sorted(path for path in folder.rglob("*_index2cls.json") if not set(made) & set(path.parents))
     for file in lists:
         names = _guarded(report, lambda: LabelSet.from_json(file).names)  # noqa: B023 - called at once
         if names is None:
@@ -256,6 +258,24 @@ def _check_parts(report: DatasetReport, folder: Path, dataset: DatasetTexts) -> 
         covered |= set(names)
     report.figures["partial lists"] = str(len(lists))
     return covered
+
+
+def _check_episodic(report: DatasetReport, folder: Path, names: Sequence[str]) -> None:
+    """Check the class splits of episodic few-shot learning, which keep the spelling of their source."""
+    known = {class_key(name) for name in names}
+    lists = sorted(folder.glob("episodic/*/*_index2cls.json"))
+    benchmarks: dict[Path, dict[str, Path]] = {}
+    for file in lists:
+        found = _guarded(report, lambda: LabelSet.from_json(file).names) or ()  # noqa: B023 - called at once
+        report.faults += _repeated(file, found)
+        taken = benchmarks.setdefault(file.parent, {})
+        for name in found:
+            key = class_key(name)
+            if key not in known:
+                report.faults.append(f"{file}: {name!r} is not a class")
+            elif taken.setdefault(key, file) != file:
+                report.faults.append(f"{file}: class {name!r} is in {taken[key].name} too")
+    report.figures["episodic lists"] = str(len(lists))
 
 
 def _repeated(file: Path, names: Sequence[str]) -> Iterator[str]:

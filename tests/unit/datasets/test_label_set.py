@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from slowfast.datasets.label_set import LabelSet
+from slowfast.datasets.label_set import LabelSet, class_key
 
 
 def write(path, content):
@@ -56,3 +56,21 @@ def test_binary_file(tmp_path):
 def test_inconsistent_set_is_refused(names, ids):
     with pytest.raises(ValueError, match="LabelSet"):
         LabelSet(names, ids)
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        ("ApplyEyeMakeup", "Apply Eye Makeup", "apply_eye_makeup", "apply-eye makeup"),
+        ("YoYo", "Yo Yo", "Yoyo"),
+        ("Closing [something]", "Closing something"),
+        ("hurling (sport)", "hurling_(sport)"),
+        ("doesn't", "doesn\N{RIGHT SINGLE QUOTATION MARK}t"),
+    ],
+)
+def test_spellings_of_a_class_have_one_key(spellings):
+    assert len({class_key(name) for name in spellings}) == 1
+
+
+def test_different_classes_have_different_keys():
+    assert class_key("kick") != class_key("kick ball")

@@ -61,6 +61,9 @@ def folder(tmp_path):
     write_json(tmp_path / "toy" / "halves" / "base_index2cls.json", NAMES[:2])
     write_json(tmp_path / "toy" / "halves" / "base_rephrased.json", [sentence(name) for name in NAMES[:2]])
     write_json(tmp_path / "toy" / "rephrased.json", [sentence(name) for name in NAMES])
+    write_json(tmp_path / "toy" / "episodic" / "toy" / "train_index2cls.json", ["Pouring [tea]", "sleeping"])
+    write_json(tmp_path / "toy" / "episodic" / "toy" / "test_index2cls.json", ["Surfing"])
+    write_json(tmp_path / "toy" / "splits" / "episodic" / "toy" / "val_index2cls.json", ["made here, not checked"])
     for kind in ("spatio", "temporal"):
         texts = [[f"{kind} sight {i} of class number {n}" for i in range(4)] for n in range(3)]
         write_json(tmp_path / "toy" / "descriptors" / f"{kind}_descriptors" / "4_descriptors.json", texts)
@@ -78,6 +81,7 @@ def test_a_sound_folder_gives_figures(folder):
     assert report.figures == {
         "classes": "3", "objects": "5.0", "steps": "5.0", "oo": "5.0", "ao": "5.0", "aa": "5.0", "tails": "45",
         "own tails": "100.00 %", "longest": "16 tokens", "rephrased": "5", "descriptors": "24", "partial lists": "1",
+        "episodic lists": "2",
     }  # fmt: skip
 
 
@@ -214,6 +218,22 @@ FAULTS = {
     "class twice in a part": (
         in_text(f"{BASE}_index2cls.json", "pouring tea", "surfing"),
         f"{BASE}_index2cls.json: class 'surfing' occurs 2 times",
+    ),
+    "episodic class that is none": (
+        in_text("toy/episodic/toy/train_index2cls.json", "Pouring [tea]", "Pouring [milk]"),
+        "toy/episodic/toy/train_index2cls.json: 'Pouring [milk]' is not a class",
+    ),
+    "class to train and to test on": (
+        in_text("toy/episodic/toy/test_index2cls.json", "Surfing", "Sleeping"),
+        "class 'sleeping' is in test_index2cls.json too",
+    ),
+    "episodic class twice": (
+        in_text("toy/episodic/toy/train_index2cls.json", "Pouring [tea]", "Sleeping"),
+        "toy/episodic/toy/train_index2cls.json: class 'sleeping' occurs 2 times",
+    ),
+    "gap in an episodic list": (
+        in_text("toy/episodic/toy/train_index2cls.json", '"1"', '"2"'),
+        'toy/episodic/toy/train_index2cls.json: key "1" is missing',
     ),
     "no descriptors": (without(SPATIAL), f"{SPATIAL}: No such file"),
     "descriptors of too few classes": (
