@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from train_net import split_loader, start_phase
+import torch
+from train_net import start_phase
 
 from slowfast.config.node import CfgNode
-from slowfast.datasets.types import Split
+from slowfast.datasets.build import build_pool, build_pool_loader
+from slowfast.datasets.pool import VideoPool
 from slowfast.engine.build import load_test_weights
-from slowfast.engine.evaluator import EvalConfig, evaluate
+from slowfast.engine.evaluator import EvalConfig, gather_bad, score_videos
 from slowfast.engine.launch import ProcessContext, first_on_machine
 from slowfast.engine.meters import TestMeter
 from slowfast.engine.precision import Precision, choose_precision
-from slowfast.engine.predictions import Predictions
+from slowfast.engine.score_store import ScoreStore
 from slowfast.methods.base import Method
 from slowfast.methods.build import build_method
-from slowfast.protocols.base import EvalProtocol
+from slowfast.protocols.base import EvalProtocol, SplitScore
 from slowfast.protocols.build import build_protocol
-from slowfast.report.results import RunResult, save_predictions, write_results
+from slowfast.report.results import RunResult, SplitResult, save_predictions, write_results
+from slowfast.report.split_files import SplitFiles
+from slowfast.utils.distributed import barrier, broadcast_object
 from slowfast.utils.io import sha256_file, sha256_tensors
 from slowfast.utils.logging import get_logger, log_json_stats
 from slowfast.utils.parser import cfg_hash
+from slowfast.utils.provenance import git_revision, package_versions
 
 logger = get_logger(__name__)
 
@@ -38,17 +44,15 @@ def test(context: ProcessContext, cfg: CfgNode) -> None:
         ValueError: if something the run needs is not usable, or no video could be scored.
     """
     start_phase(context, cfg)
-    label_set = build_protocol(cfg).eval_splits()[0].label_set
+    series = num_views(cfg)
+    label_set = build_pool(build_protocol(cfg, views=series[0]).eval_splits(), cfg=cfg).label_set
     with first_on_machine(context):
         method = build_method(cfg, label_set, training=False, device=context.device)
     weights = load_test_weights(cfg, method)
-    series = num_views(cfg)
     for views in series:
         protocol = build_protocol(cfg, views=views)
-        predictions = {split.name: _score(cfg, context, method, split) for split in protocol.eval_splits()}
-        if context.rank == 0:
-            suffix = f"_{views}views" if len(series) > 1 else ""
-            _report(cfg, protocol, predictions, method=method, weights=weights, suffix=suffix)
+        run = TestRun(cfg, context, method, weights=weights, suffix=f"_{views}views" if len(series) > 1 else "")
+        run.run(protocol, build_pool(protocol.eval_splits(), cfg=cfg))
 
 
 def num_views(cfg: CfgNode) -> Sequence[int]:
@@ -63,62 +67,171 @@ def test_precision(cfg: CfgNode, context: ProcessContext) -> Precision:
     return choose_precision(context.device, mixed=cfg.TEST.PRECISION == "amp", amp_dtype=cfg.TRAIN.AMP_DTYPE)
 
 
-def _score(cfg: CfgNode, context: ProcessContext, method: Method, split: Split) -> Predictions:
-    loader = split_loader(cfg, context, split)
-    meter, start = TestMeter(num_iters=len(loader)), time.perf_counter()
+class TestRun:
+    """One test of one method: scores go to the disk, figures and reports are made from there.
 
-    def report(iteration: int) -> None:
-        if (iteration + 1) % cfg.LOG_PERIOD == 0 or iteration + 1 == len(loader):
-            seconds = (time.perf_counter() - start) / (iteration + 1)
-            log_json_stats(meter.iteration_stats(iteration, seconds=seconds))
+    Args:
+        cfg: the frozen configuration.
+        context: this process.
+        method: what is tested.
+        weights: the file that its weights come from, if any.
+        suffix: end of the names of the result files.
+    """
 
-    predictions = evaluate(
-        method,
-        loader,
-        precision=test_precision(cfg, context),
-        device=context.device,
-        config=EvalConfig(
-            num_videos=len(loader.dataset),  # type: ignore[arg-type]
-            num_classes=len(split.label_set),
-            clips_per_forward=max(1, cfg.TEST.BATCH_SIZE // context.local_world_size),
-            merge=cfg.DATA.ENSEMBLE_METHOD,
-        ),
-        on_batch=report,
-    )
-    if not len(predictions.label):
-        raise ValueError(f"{split.csv}: none of its {predictions.num_expected} videos could be decoded")
-    return predictions
+    __test__ = False  # pytest would take the name for a test
 
+    def __init__(
+        self, cfg: CfgNode, context: ProcessContext, method: Method, *, weights: Path | None, suffix: str
+    ) -> None:
+        self.cfg, self.context, self.method, self.weights, self.suffix = cfg, context, method, weights, suffix
+        self.output_dir = Path(cfg.OUTPUT_DIR)
+        self.model_sha256 = sha256_tensors(method.checkpoint_state())
 
-def _report(
-    cfg: CfgNode,
-    protocol: EvalProtocol,
-    predictions: dict[str, Predictions],
-    *,
-    method: Method,
-    weights: Path | None,
-    suffix: str,
-) -> None:
-    metrics = protocol.summarise(predictions)
-    output_dir = Path(cfg.OUTPUT_DIR)
-    for name, scored in predictions.items():
+    def run(self, protocol: EvalProtocol, pool: VideoPool) -> None:
+        """Score the videos that no interrupted test has scored yet, then report on all.
+
+        Raises:
+            ValueError: if none of the videos could be decoded.
+        """
+        folder, num_classes = self.output_dir / f"scores{self.suffix}", len(pool.label_set)
+        identity = broadcast_object(self._identity(pool))
+        if self.context.rank == 0:
+            ScoreStore.prepare(folder, identity=identity, num_classes=num_classes)
+        barrier()
+        with ScoreStore(
+            folder,
+            identity=identity,
+            num_classes=num_classes,
+            rank=self.context.rank,
+            num_videos=len(pool.records),
+        ) as store:
+            barrier()  # every process has read what there is before one writes more
+            bad = self._score(pool, store)
+        barrier()
+        if self.context.rank == 0:
+            self._report(protocol, pool, store, bad)
+            store.remove()
+
+    def _score(self, pool: VideoPool, store: ScoreStore) -> tuple[str, ...]:
+        cfg, context = self.cfg, self.context
+        done = store.scored()
+        barrier()
+        if len(done):
+            logger.info("Continuing a test: %d of %d videos were scored before", len(done), len(pool.records))
+        loader = build_pool_loader(
+            pool,
+            cfg=cfg,
+            rank=context.rank,
+            world_size=context.world_size,
+            local_world_size=context.local_world_size,
+            skip=done.tolist(),
+        )
+        config = EvalConfig(
+            clips_per_forward=max(1, cfg.TEST.BATCH_SIZE // context.local_world_size), merge=cfg.DATA.ENSEMBLE_METHOD
+        )
+        precision = test_precision(cfg, context)
+        meter, start, bad = TestMeter(num_iters=len(loader)), time.perf_counter(), []
+        scored = score_videos(self.method, loader, precision=precision, device=context.device, config=config)
+        for iteration, batch in enumerate(scored):
+            store.append(batch)
+            bad.extend(batch.bad)
+            if (iteration + 1) % cfg.LOG_PERIOD == 0 or iteration + 1 == len(loader):
+                seconds = (time.perf_counter() - start) / (iteration + 1)
+                log_json_stats(meter.iteration_stats(iteration, seconds=seconds))
+        return gather_bad(bad)
+
+    def _identity(self, pool: VideoPool) -> str:
+        """All that the scores depend on: an interrupted test goes on only if none of it changed."""
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        # Where and how fast the test runs.
+        cfg.OUTPUT_DIR, cfg.NUM_GPUS, cfg.NUM_SHARDS, cfg.SHARD_ID, cfg.LOG_PERIOD = "", 0, 1, 0, 1
+        cfg.DATA_LOADER.NUM_WORKERS, cfg.TEST.NUM_ENSEMBLE_VIEWS = 0, pool.views
+        text = self.cfg.DATA.TEXT_AUG_FEATURE_FILE if self.cfg.DATA.TEXT_AUG else ""
+        parts = {
+            "config": cfg_hash(cfg),
+            "model": self.model_sha256,
+            "text": sha256_file(text) if text else "",
+            "code": f"{git_revision()} {sorted(package_versions().items())}",
+            "classes": pool.label_set.names,
+            "videos": [record[:2] for record in pool.records],
+        }
+        # Masks that are drawn anew for every batch make a test that was interrupted another one.
+        if not self.cfg.TEST.AUTO_RESUME or self.cfg.MODEL.TEMPORAL_SHUFFLE_EVAL:
+            parts["start"] = time.time_ns()
+        return repr(parts)
+
+    def _report(self, protocol: EvalProtocol, pool: VideoPool, store: ScoreStore, bad: tuple[str, ...]) -> None:
+        cfg = self.cfg
+        scores = write_split_files(self.output_dir / f"splits{self.suffix}", pool, store)
+        if not any(score.tally.num_scored for score in scores.values()):
+            csv = next(iter(pool.members.values())).split.csv
+            raise ValueError(f"{csv}: none of its {len(pool.records)} videos could be decoded")
         if cfg.TEST.SAVE_RESULTS_PATH:
-            path = Path(cfg.TEST.SAVE_RESULTS_PATH)
-            save_predictions(scored.logits, scored.label, output_dir / path.with_name(path.stem + suffix + path.suffix))
+            self._save_matrices(pool, store)
+        metrics = protocol.summarise(scores)
         result = RunResult(
             metrics=metrics,
-            num_videos=scored.num_expected,
-            num_scored=len(scored.label),
-            missing=scored.bad,
+            splits={name: _split_result(pool, name, score) for name, score in scores.items()},
+            num_videos=len(pool.records),
+            num_scored=len(store.scored()),
+            missing=bad,
             protocol=cfg.PROTOCOL,
-            split=name,
+            dataset=cfg.SPLITS.DATASET,
             seed=cfg.RNG_SEED,
             config_sha256=cfg_hash(cfg),
-            model_sha256=sha256_tensors(method.checkpoint_state()),
-            weights=str(weights) if weights else "",
-            weights_sha256=sha256_file(weights) if weights else "",
+            model_sha256=self.model_sha256,
+            weights=str(self.weights) if self.weights else "",
+            weights_sha256=sha256_file(self.weights) if self.weights else "",
         )
-        path = write_results(result, output_dir / f"results{suffix}.json")
-        logger.info("Scored %d of %d videos; wrote %s", len(scored.label), scored.num_expected, path)
-    final = TestMeter(num_iters=1).final_stats({1: metrics["top1_acc"], 5: metrics["top5_acc"]})
-    log_json_stats(final, output_dir)
+        path = write_results(result, self.output_dir / f"results{self.suffix}.json")
+        logger.info("Scored %d of %d videos; wrote %s", result.num_scored, result.num_videos, path)
+        final = TestMeter(num_iters=1).final_stats({1: metrics["top1_acc"], 5: metrics["top5_acc"]})
+        log_json_stats(final, self.output_dir)
+
+    def _save_matrices(self, pool: VideoPool, store: ScoreStore) -> None:
+        """Write TEST.SAVE_RESULTS_PATH, rows in the order of the annotation file; one file per split."""
+        path = Path(self.cfg.TEST.SAVE_RESULTS_PATH)
+        for name, member in pool.members.items():
+            parts = [member.select(*chunk) for chunk in store.chunks()]
+            ids, label, logits = (torch.cat(column) for column in zip(*parts, strict=True))
+            place = torch.empty(len(pool.records), dtype=torch.long)
+            place[torch.from_numpy(member.rows)] = torch.arange(member.num_videos)
+            order = torch.argsort(place[ids])
+            stem = path.stem + (f"_{name}" if len(pool.members) > 1 else "") + self.suffix
+            target = self.output_dir / path.with_name(stem + path.suffix)
+            save_predictions(logits[order], label[order], target)
+
+
+def write_split_files(folder: Path, pool: VideoPool, store: ScoreStore) -> dict[str, SplitScore]:
+    """Read the scores once and write the files of every split.
+
+    Returns:
+        Split name -> its score.
+    """
+    paths = [record.path for record in pool.records]
+    with contextlib.ExitStack() as stack:
+        files = {
+            name: stack.enter_context(SplitFiles(folder / name, names=member.split.label_set.names, paths=paths))
+            for name, member in pool.members.items()
+        }
+        for chunk in store.chunks():
+            for name, member in pool.members.items():
+                files[name].add(*member.select(*chunk))
+    return {
+        name: SplitScore(tally=files[name].tally, num_videos=member.num_videos) for name, member in pool.members.items()
+    }
+
+
+def _split_result(pool: VideoPool, name: str, score: SplitScore) -> SplitResult:
+    split = pool.members[name].split
+    return SplitResult(
+        top1_acc=score.tally.top1_acc,
+        top5_acc=score.tally.top5_acc,
+        mean_class_acc=score.tally.mean_class_acc,
+        num_videos=score.num_videos,
+        num_scored=score.tally.num_scored,
+        num_classes=len(split.label_set),
+        num_official=split.official,
+        csv=str(split.csv),
+    )

@@ -44,6 +44,32 @@ _C.TRAIN_FILE = "train.csv"
 _C.VAL_FILE = "val.csv"
 _C.TEST_FILE = "test.csv"
 
+# ----------------------------------------------------------------------------------------------------------- protocols
+_C.SPLITS = CfgNode()
+# For every PROTOCOL but single_dataset, which reads the loose files above: folder of the datasets that
+# tools/prepare_data.py made; the one that is scored (and trained on); the one that a zero-shot model is trained on.
+# Ours.
+_C.SPLITS.LABEL_DB = "label_db"
+_C.SPLITS.DATASET = ""
+_C.SPLITS.SOURCE = "k400"
+# Class names: index2cls (plain) or rephrased ("Name: sentence", FROSTER, TC-CLIP). Ours.
+_C.SPLITS.NAMES = "index2cls"
+# few_shot: videos per class; score test splits 2 and 3 too, which hold videos that were trained on. Ours.
+_C.SPLITS.SHOTS = 16
+_C.SPLITS.ALL_TESTS = False
+# base_to_novel: draw of the training videos, >= 1. fully_supervised: official split of UCF101 and HMDB51, 1 to 3. Ours.
+_C.SPLITS.SEED = 1
+_C.SPLITS.NUMBER = 1
+# zero_shot: score the half-class draws too (Open-VCLIP). Ours.
+_C.SPLITS.HALVES = False
+
+_C.AVERAGE = CfgNode()
+# Weights that tools/run_protocol.py tests after training: swa, gwa, bwa or ewa over the epochs START to END (from 1;
+# END 0: the last; START 0 includes raw CLIP), or, empty, those of the last epoch. Ours.
+_C.AVERAGE.METHOD = ""
+_C.AVERAGE.START = 2
+_C.AVERAGE.END = 0
+
 # ------------------------------------------------------------------------------------------------------------ training
 _C.TRAIN = CfgNode()
 # Run this phase. PySlowFast.
@@ -93,6 +119,8 @@ _C.TEST = CfgNode()
 _C.TEST.ENABLE = True
 _C.TEST.DATASET = "kinetics"
 _C.TEST.BATCH_SIZE = 8
+# Go on with an interrupted test of the same weights and configuration after the videos that it had scored. Ours.
+_C.TEST.AUTO_RESUME = True
 # Checkpoint to test; empty: the last of OUTPUT_DIR, else TRAIN.CHECKPOINT_FILE_PATH, else plain CLIP. PySlowFast.
 _C.TEST.CHECKPOINT_FILE_PATH = ""
 # Test the weights of a {"model_state": ...} file instead. Open-VCLIP.

@@ -13,6 +13,7 @@ from slowfast.config.values import (
     CLIP_IMAGE_SIZE,
     DECODING_BACKENDS,
     LISTS,
+    LOOSE_PROTOCOLS,
     OPTIONAL_NUMBERS,
     OPTIONAL_PATHS,
     RANGES,
@@ -51,6 +52,7 @@ def check(cfg: CfgNode, *, methods: Sequence[str]) -> None:
     _check_lists(leaves)
     for rule in (
         _check_machines,
+        _check_protocol,
         _check_data,
         _check_architecture,
         _check_block,
@@ -112,6 +114,13 @@ def _check_machines(cfg: CfgNode) -> None:
     views = cfg.TEST.NUM_ENSEMBLE_VIEWS
     if views < 1 and views != -1:
         raise ConfigError(f"TEST.NUM_ENSEMBLE_VIEWS: {views} is out of range; allowed: at least 1, or -1 for a series")
+
+
+def _check_protocol(cfg: CfgNode) -> None:
+    if cfg.PROTOCOL not in LOOSE_PROTOCOLS and not cfg.SPLITS.DATASET:
+        raise ConfigError(
+            f"SPLITS.DATASET: is empty, but PROTOCOL is {cfg.PROTOCOL!r}; name a folder of SPLITS.LABEL_DB, as ucf101"
+        )
 
 
 def _check_data(cfg: CfgNode) -> None:
@@ -249,15 +258,3 @@ def _check_solver(cfg: CfgNode) -> None:
         raise ConfigError(
             f"SOLVER.STEPS: {steps!r} must start at 0, increase, and have one entry for each of SOLVER.LRS {rates!r}"
         )
-
-
-_RULES = (
-    _check_machines,
-    _check_data,
-    _check_architecture,
-    _check_block,
-    _check_text,
-    _check_weights,
-    _check_training,
-    _check_solver,
-)

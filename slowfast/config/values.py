@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 # Names that other packages resolve; configuration imports none of them, and a test compares the lists.
-PROTOCOL_NAMES = ("single_dataset",)
+PROTOCOL_NAMES = ("single_dataset", "zero_shot", "few_shot", "base_to_novel", "fully_supervised")
+LOOSE_PROTOCOLS = ("single_dataset",)  # read annotation files by path; the others need SPLITS.DATASET
+AVERAGES = ("", "swa", "gwa", "bwa", "ewa")
 TEMPORAL_MODELING_TYPES = (
     None,
     "stcross_attend",
@@ -29,6 +31,8 @@ CLIP_IMAGE_SIZE = 224
 # Key -> the values that it may take.
 CHOICES: dict[str, tuple[Any, ...]] = {
     "PROTOCOL": PROTOCOL_NAMES,
+    "SPLITS.NAMES": ("index2cls", "rephrased"),
+    "AVERAGE.METHOD": AVERAGES,
     "DIST_BACKEND": ("nccl", "gloo"),
     "TRAIN.DATASET": ("kinetics",),
     "TRAIN.AMP_DTYPE": ("auto", "bfloat16", "float16"),
@@ -60,6 +64,11 @@ RANGES: dict[str, tuple[float, float | None]] = {
     "SHARD_ID": (0, None),
     "RNG_SEED": (0, 2**32 - 1),
     "LOG_PERIOD": (1, None),
+    "SPLITS.SHOTS": (1, None),
+    "SPLITS.SEED": (1, None),
+    "SPLITS.NUMBER": (1, 3),
+    "AVERAGE.START": (0, None),
+    "AVERAGE.END": (0, None),
     "TRAIN.BATCH_SIZE": (1, None),
     "TRAIN.EVAL_PERIOD": (1, None),
     "TRAIN.CHECKPOINT_PERIOD": (1, None),

@@ -1,5 +1,5 @@
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +8,9 @@ from torch.utils.data import DataLoader
 
 from slowfast.datasets.annotation import VideoRecord, read_annotations
 from slowfast.datasets.decode import DECODERS
+from slowfast.datasets.label_set import LabelSet
 from slowfast.datasets.mixup import MixUp, MixUpSettings
+from slowfast.datasets.pool import VideoPool, pool_splits
 from slowfast.datasets.rand_augment import parse_rand_augment
 from slowfast.datasets.random_erasing import ErasingSettings
 from slowfast.datasets.sampler import EvalSampler, TrainBatchSampler
@@ -34,10 +36,9 @@ _NUM_PROBED = 32
 def build_split_loader(
     split: Split, *, cfg: "CfgNode", rank: int = 0, world_size: int = 1, local_world_size: int = 1
 ) -> "DataLoader[VideoBatch]":
-    """Build the loader of one split.
+    """Build the loader of a split to train on or to validate with; test splits are read as a pool.
 
-    Batch sizes of the configuration are videos (train, val) or clips (test) per machine. A test batch holds whole
-    videos, all views of each, and at least one. `loader.batch_sampler.set_epoch(epoch)` selects the epoch of a train
+    TRAIN.BATCH_SIZE is videos per machine. `loader.batch_sampler.set_epoch(epoch)` selects the epoch of a train
     loader; the other loaders read every video once, in order, `rank::world_size`.
 
     Args:
@@ -50,24 +51,56 @@ def build_split_loader(
     Raises:
         ValueError: one line naming the key, or the file and its line.
     """
-    if len(split.label_set) != cfg.MODEL.NUM_CLASSES and split.mode != "val":
-        logger.warning(
-            "MODEL.NUM_CLASSES is %d, but DATA.INDEX_LABEL_MAPPING_FILE has %d classes, which decides",
-            cfg.MODEL.NUM_CLASSES,
-            len(split.label_set),
-        )
+    assert split.mode != "test", "test splits are read as a pool"
+    if split.mode == "train":
+        _compare_num_classes(cfg, split.label_set)
     dataset = build_dataset(split, cfg=cfg)
     options = _loader_options(cfg, rank=rank)
     if split.mode == "train" and cfg.TRAIN.BATCH_SIZE % local_world_size:
         raise ValueError(f"TRAIN.BATCH_SIZE: {cfg.TRAIN.BATCH_SIZE} does not divide among {local_world_size} processes")
-    per_rank = max(1, (cfg.TEST if split.mode == "test" else cfg.TRAIN).BATCH_SIZE // local_world_size)
+    per_rank = max(1, cfg.TRAIN.BATCH_SIZE // local_world_size)
     if split.mode == "train":
         batches = TrainBatchSampler(
             len(dataset), batch_size=per_rank, rank=rank, world_size=world_size, seed=cfg.RNG_SEED
         )
         return DataLoader(dataset, batch_sampler=batches, **options)
-    videos = max(1, per_rank // (split.views * split.crops)) if split.mode == "test" else per_rank
-    return DataLoader(dataset, batch_size=videos, sampler=EvalSampler(len(dataset), rank, world_size), **options)
+    return DataLoader(dataset, batch_size=per_rank, sampler=EvalSampler(len(dataset), rank, world_size), **options)
+
+
+def build_pool(splits: Sequence[Split], *, cfg: "CfgNode") -> VideoPool:
+    """Read the annotation files of test splits and join them.
+
+    Raises:
+        ValueError: one line naming the file and its line.
+    """
+    return pool_splits([(split, _records(split, cfg=cfg)) for split in splits])
+
+
+def build_pool_loader(
+    pool: VideoPool,
+    *,
+    cfg: "CfgNode",
+    rank: int = 0,
+    world_size: int = 1,
+    local_world_size: int = 1,
+    skip: Collection[int] = (),
+) -> "DataLoader[VideoBatch]":
+    """Build the test loader of a pool: every video once, all views of each side by side.
+
+    TEST.BATCH_SIZE is clips per machine; a batch holds whole videos, and at least one.
+
+    Args:
+        pool: what to read.
+        cfg: the run's configuration.
+        rank: this process.
+        world_size: number of processes.
+        local_world_size: processes on this machine, which share its batch size.
+        skip: video ids that were scored before.
+    """
+    dataset = _dataset(pool.records, mode="test", views=pool.views, crops=pool.crops, cfg=cfg)
+    videos = max(1, cfg.TEST.BATCH_SIZE // local_world_size // (pool.views * pool.crops))
+    sampler = EvalSampler(len(dataset), rank, world_size, skip=skip)
+    return DataLoader(dataset, batch_size=videos, sampler=sampler, **_loader_options(cfg, rank=rank))
 
 
 def build_video_loader(
@@ -116,15 +149,29 @@ def build_dataset(split: Split, *, cfg: "CfgNode") -> VideoDataset:
     Raises:
         ValueError: one line naming the key, or the file and its line.
     """
-    data = cfg.DATA
+    records = _records(split, cfg=cfg)
+    return _dataset(records, mode=split.mode, views=split.views, crops=split.crops, cfg=cfg)
+
+
+def _records(split: Split, *, cfg: "CfgNode") -> list[VideoRecord]:
+    prefix = cfg.DATA.PATH_PREFIX if split.prefix is None else split.prefix
     records = read_annotations(
         split.csv,
-        prefix=data.PATH_PREFIX,
-        separator=data.PATH_LABEL_SEPARATOR,
+        prefix=prefix,
+        separator=split.separator or cfg.DATA.PATH_LABEL_SEPARATOR,
         num_classes=len(split.label_set),
     )
-    _refuse_missing_videos(split.csv, records, data.PATH_PREFIX)
-    return _dataset(records, mode=split.mode, views=split.views, crops=split.crops, cfg=cfg)
+    _refuse_missing_videos(split.csv, records, prefix)
+    return records
+
+
+def _compare_num_classes(cfg: "CfgNode", label_set: LabelSet) -> None:
+    if len(label_set) != cfg.MODEL.NUM_CLASSES:
+        logger.warning(
+            "MODEL.NUM_CLASSES is %d, but the label map has %d classes, which decides",
+            cfg.MODEL.NUM_CLASSES,
+            len(label_set),
+        )
 
 
 def _dataset(records: Sequence[VideoRecord], *, mode: Mode, views: int, crops: int, cfg: "CfgNode") -> VideoDataset:

@@ -153,7 +153,8 @@ def read_manifest(label_db: str | Path, name: str) -> PreparedDataset:
     folder = Path(label_db) / name
     path = folder / SPLITS_FOLDER / MANIFEST
     if not path.is_file():
-        raise ValueError(f"{path}: no such file; make it with tools/prepare_data.py {name} --root ... --annotations ...")
+        command = f"tools/prepare_data.py {name} --root ... --annotations ..."
+        raise ValueError(f"{path}: no such file; it is made by {command}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return _parse(content, folder, name)

@@ -24,6 +24,7 @@ class Split:
         crops: spatial crops per temporal clip, 1 or 3 (test only).
         prefix: folder that the paths of `csv` start from; None: DATA.PATH_PREFIX.
         separator: what separates path and label; None: DATA.PATH_LABEL_SEPARATOR.
+        official: rows that the published list has; None where nothing was published.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Split:
     crops: int = 1
     prefix: str | None = None
     separator: str | None = None
+    official: int | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in ("train", "val", "test"):

@@ -2,5 +2,9 @@
 
 PROTOCOLS: dict[str, str] = {
     "single_dataset": "slowfast.protocols.single_dataset:SingleDataset",
+    "zero_shot": "slowfast.protocols.zero_shot:ZeroShot",
+    "few_shot": "slowfast.protocols.few_shot:FewShot",
+    "base_to_novel": "slowfast.protocols.base_to_novel:BaseToNovel",
+    "fully_supervised": "slowfast.protocols.fully_supervised:FullySupervised",
 }
 """PROTOCOL -> the class that implements it."""

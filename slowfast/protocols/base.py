@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
-
-from torch import Tensor
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from slowfast.datasets.types import Split
+from slowfast.protocols.metrics import Tally
 
 
-class ScoredVideos(Protocol):
-    """Merged scores of the videos of a split; the evaluator's ``Predictions`` is one."""
+@dataclass(frozen=True, kw_only=True)
+class SplitScore:
+    """How a model did on one split."""
 
-    @property
-    def logits(self) -> Tensor:
-        """Scores merged over views, (V, K)."""
-
-    @property
-    def label(self) -> Tensor:
-        """Class numbers, (V,)."""
-
-    @property
-    def num_expected(self) -> int:
-        """Videos that the split lists."""
+    tally: Tally
+    num_videos: int
+    """Videos that the split lists, scored or not."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitPaths:
-    """Where a protocol finds its files."""
+    """Where a protocol of loose annotation files finds them."""
 
     data_dir: str
     """Folder of the annotation files (DATA.PATH_TO_DATA_DIR)."""
@@ -39,14 +31,116 @@ class SplitPaths:
     test_file: str
     label_map: str
     """JSON file of class names (DATA.INDEX_LABEL_MAPPING_FILE)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedOptions:
+    """Which lists of a prepared dataset a protocol takes."""
+
+    label_db: str
+    """Folder of the datasets (SPLITS.LABEL_DB)."""
+    dataset: str
+    """The dataset that is scored, and trained on unless the protocol is zero-shot (SPLITS.DATASET)."""
+    source: str
+    """Zero-shot: the dataset that is trained on (SPLITS.SOURCE)."""
+    names: str
+    """Wording of the class names (SPLITS.NAMES)."""
+    shots: int
+    seed: int
+    number: int
+    halves: bool
+    all_tests: bool
+    root: str
+    """Folder of the videos; empty: the one that the manifest names (DATA.PATH_PREFIX)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtocolOptions:
+    """All that a protocol may need; each reads its part."""
+
+    paths: SplitPaths
+    prepared: PreparedOptions
     views: int
     """Temporal views per test video."""
     crops: int
     """Spatial crops per view."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One cell of a table, percent.
+
+    Attributes:
+        mean: mean of the values.
+        std: their population standard deviation; None for a single value, or where none is published.
+        values: the single figures.
+    """
+
+    mean: float
+    std: float | None = None
+    values: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One training, one test, or both, of a table.
+
+    Attributes:
+        name: its folder.
+        dataset: the dataset that is scored, or trained on where nothing is.
+        options: configuration keys that make it this job.
+        trains: whether it trains a model.
+        tests: whether it scores one.
+        weights_from: name of the job that trains its weights; empty: its own or given ones.
+    """
+
+    name: str
+    dataset: str
+    options: Mapping[str, Any]
+    trains: bool
+    tests: bool = True
+    weights_from: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRequest:
+    """What a table should cover.
+
+    Attributes:
+        datasets: folders of `label_db`; empty: those of the published tables.
+        trains: whether models are trained; otherwise given weights are scored.
+        shots: K of few-shot.
+        seeds: draws of base-to-novel.
+        source: zero-shot: dataset to train on.
+        label_db: folder of the datasets.
+    """
+
+    label_db: str
+    datasets: Sequence[str] = ()
+    trains: bool
+    shots: Sequence[int] = (2, 4, 8, 16)
+    seeds: Sequence[int] = (1, 2, 3)
+    source: str = "k400"
+
+
+Results = Mapping[str, tuple[Job, Mapping[str, float]]]
+"""Job name -> the job and the summary of its test."""
+
+
 class EvalProtocol(ABC):
-    """Names the splits of a run and turns predictions into its figures."""
+    """Names the splits of a run and turns scores into figures; its class plans and aggregates whole tables.
+
+    Args:
+        options: where the splits are.
+    """
+
+    published_datasets: ClassVar[tuple[str, ...]] = ()
+    """Datasets of the published tables; empty: the protocol has no table."""
+    columns: ClassVar[Mapping[str, str]] = {}
+    """Metric of a cell -> its title."""
+
+    @abstractmethod
+    def __init__(self, options: ProtocolOptions) -> None: ...
 
     @abstractmethod
     def train_split(self) -> Split:
@@ -58,8 +152,36 @@ class EvalProtocol(ABC):
 
     @abstractmethod
     def eval_splits(self) -> list[Split]:
-        """The splits scored by a test run."""
+        """The splits scored by a test run; a video may be in several, with other classes beside its own."""
 
     @abstractmethod
-    def summarise(self, predictions: Mapping[str, ScoredVideos]) -> dict[str, float]:
-        """Aggregate the predictions of the eval splits, by split name, into named figures."""
+    def summarise(self, scores: Mapping[str, SplitScore]) -> dict[str, float]:
+        """Aggregate the scores of the eval splits, by split name, into named figures.
+
+        The figures include `top1_acc`, `top5_acc`, the headline of the run, and `coverage`, all percent.
+        """
+
+    @classmethod
+    def jobs(cls, request: TableRequest) -> list[Job]:
+        """The runs that a table takes.
+
+        Raises:
+            ValueError: if the protocol has no table, or cannot do what is asked.
+        """
+        raise ValueError(f"PROTOCOL: {cls.__name__} scores one set of files and has no table")
+
+    @classmethod
+    def cells(cls, results: Results) -> dict[str, dict[str, Figure]]:
+        """Aggregate the summaries of the jobs into the cells of a table, by dataset and metric."""
+        raise ValueError(f"PROTOCOL: {cls.__name__} scores one set of files and has no table")
+
+
+@dataclass
+class Collected:
+    """Values of several jobs for the same cells."""
+
+    values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+
+    def add(self, dataset: str, metric: str, value: float) -> None:
+        """Add one value."""
+        self.values.setdefault(dataset, {}).setdefault(metric, []).append(value)

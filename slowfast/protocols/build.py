@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from slowfast.config.node import CfgNode
 from slowfast.protocols import PROTOCOLS
-from slowfast.protocols.base import EvalProtocol, SplitPaths
+from slowfast.protocols.base import EvalProtocol, PreparedOptions, ProtocolOptions, SplitPaths
 from slowfast.utils.registry import resolve
 
 _OPENSET_FILE = "test_openset.csv"
@@ -13,6 +13,16 @@ _OPENSET_FILE = "test_openset.csv"
 def test_file(cfg: CfgNode) -> str:
     """Name of the annotation file that a test reads."""
     return _OPENSET_FILE if cfg.TEST.OPENSET else cfg.TEST_FILE
+
+
+def protocol_class(name: str) -> type[EvalProtocol]:
+    """The class of a protocol.
+
+    Raises:
+        ValueError: if there is none of that name.
+    """
+    found: type[EvalProtocol] = resolve(PROTOCOLS, name, key="PROTOCOL")
+    return found
 
 
 def build_protocol(cfg: CfgNode, *, views: int | None = None) -> EvalProtocol:
@@ -28,13 +38,30 @@ def build_protocol(cfg: CfgNode, *, views: int | None = None) -> EvalProtocol:
     Raises:
         ValueError: if the protocol is unknown or its files are not usable.
     """
+    splits = cfg.SPLITS
     paths = SplitPaths(
         data_dir=cfg.DATA.PATH_TO_DATA_DIR,
         train_file=cfg.TRAIN_FILE,
         val_file=cfg.VAL_FILE,
         test_file=test_file(cfg),
         label_map=cfg.DATA.INDEX_LABEL_MAPPING_FILE,
+    )
+    prepared = PreparedOptions(
+        label_db=splits.LABEL_DB,
+        dataset=splits.DATASET,
+        source=splits.SOURCE,
+        names=splits.NAMES,
+        shots=splits.SHOTS,
+        seed=splits.SEED,
+        number=splits.NUMBER,
+        halves=splits.HALVES,
+        all_tests=splits.ALL_TESTS,
+        root=cfg.DATA.PATH_PREFIX,
+    )
+    options = ProtocolOptions(
+        paths=paths,
+        prepared=prepared,
         views=cfg.TEST.NUM_ENSEMBLE_VIEWS if views is None else views,
         crops=cfg.TEST.NUM_SPATIAL_CROPS,
     )
-    return resolve(PROTOCOLS, cfg.PROTOCOL, key="PROTOCOL")(paths)
+    return protocol_class(cfg.PROTOCOL)(options)

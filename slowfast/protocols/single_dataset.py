@@ -10,26 +10,27 @@ from pathlib import Path
 
 from slowfast.datasets.label_set import LabelSet
 from slowfast.datasets.types import Mode, Split
-from slowfast.protocols.base import EvalProtocol, ScoredVideos, SplitPaths
-from slowfast.protocols.metrics import mean_class_accuracy, topk_accuracy
+from slowfast.protocols.base import EvalProtocol, ProtocolOptions, SplitScore
+from slowfast.protocols.prepared import headline
 
 
 class SingleDataset(EvalProtocol):
     """Train, validate and test on the three files of one folder.
 
     Args:
-        paths: where the files are.
+        options: where the files are.
 
     Raises:
         ValueError: if the label map is not usable.
     """
 
-    def __init__(self, paths: SplitPaths) -> None:
+    def __init__(self, options: ProtocolOptions) -> None:
+        paths = options.paths
         if not paths.label_map:
             raise ValueError(
                 'DATA.INDEX_LABEL_MAPPING_FILE: is empty; give a JSON file {"0": "class name", ...} with every class'
             )
-        self.paths = paths
+        self.paths, self.views, self.crops = paths, options.views, options.crops
         self.label_set = LabelSet.from_json(paths.label_map)
 
     def train_split(self) -> Split:
@@ -42,17 +43,11 @@ class SingleDataset(EvalProtocol):
 
     def eval_splits(self) -> list[Split]:
         """The test split."""
-        return [self._split("test", self.paths.test_file, views=self.paths.views, crops=self.paths.crops)]
+        return [self._split("test", self.paths.test_file, views=self.views, crops=self.crops)]
 
-    def summarise(self, predictions: Mapping[str, ScoredVideos]) -> dict[str, float]:
+    def summarise(self, scores: Mapping[str, SplitScore]) -> dict[str, float]:
         """Top-1, top-5 and mean class accuracy and the coverage, percent."""
-        (scored,) = predictions.values()
-        return {
-            "top1_acc": topk_accuracy(scored.logits, scored.label, k=1),
-            "top5_acc": topk_accuracy(scored.logits, scored.label, k=5),
-            "mean_class_acc": mean_class_accuracy(scored.logits, scored.label),
-            "coverage": 100.0 * len(scored.label) / scored.num_expected,
-        }
+        return headline(scores, list(scores))
 
     def _split(self, mode: Mode, file_name: str, *, views: int = 1, crops: int = 1) -> Split:
         csv = Path(self.paths.data_dir) / file_name

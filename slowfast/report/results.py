@@ -16,8 +16,31 @@ from torch import Tensor
 from slowfast.utils.io import atomic_write_text, atomic_writer
 from slowfast.utils.provenance import git_revision, package_versions
 
-FORMAT = "slowfast-stdd/results/1"
+FORMAT = "slowfast-stdd/results/2"
 RESULTS_FILE = "results.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitResult:
+    """Figures of one split.
+
+    Attributes:
+        top1_acc: percent, likewise the next two.
+        num_videos: videos that the split lists.
+        num_scored: videos that were decoded and scored.
+        num_classes: classes that they were scored over.
+        num_official: videos of the published list; None where nothing was published.
+        csv: its annotation file.
+    """
+
+    top1_acc: float
+    top5_acc: float
+    mean_class_acc: float
+    num_videos: int
+    num_scored: int
+    num_classes: int
+    csv: str
+    num_official: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,11 +49,12 @@ class RunResult:
 
     Attributes:
         metrics: name -> value; accuracies in percent.
-        num_videos: videos that the split lists.
+        splits: figures of each split, by name.
+        num_videos: videos that the splits list together, each counted once.
         num_scored: videos that were decoded and scored.
         missing: one line per video that was not scored.
         protocol: name of the protocol.
-        split: name of the evaluated split, or the path of its file.
+        dataset: SPLITS.DATASET, "" for loose annotation files.
         seed: RNG_SEED.
         config_sha256: hash of the resolved configuration.
         weights: file of the weights, "" for weights that came from no file.
@@ -44,10 +68,11 @@ class RunResult:
     num_videos: int
     num_scored: int
     protocol: str
-    split: str
+    splits: dict[str, SplitResult]
     seed: int
     config_sha256: str
     model_sha256: str
+    dataset: str = ""
     weights: str = ""
     weights_sha256: str = ""
     missing: tuple[str, ...] = ()
@@ -101,7 +126,8 @@ def read_results(path: str | Path) -> RunResult:
     validate_results(content, source=str(source))
     known = {f.name for f in fields(RunResult)}
     values = {key: value for key, value in content.items() if key in known}
-    return RunResult(**{**values, "missing": tuple(values["missing"])})
+    splits = {name: SplitResult(**entry) for name, entry in values["splits"].items()}
+    return RunResult(**{**values, "splits": splits, "missing": tuple(values["missing"])})
 
 
 def validate_results(content: object, *, source: str) -> None:
@@ -168,6 +194,20 @@ def _is_table(value: object, kind: type | None = None) -> bool:
     return all(isinstance(name, str) and good(entry) for name, entry in value.items())
 
 
+def _is_splits(value: object) -> bool:
+    if not isinstance(value, Mapping) or not value:
+        return False
+    for entry in value.values():
+        if not isinstance(entry, Mapping) or set(entry) != {f.name for f in fields(SplitResult)}:
+            return False
+        good = all(_is_number(entry[name]) for name in ("top1_acc", "top5_acc", "mean_class_acc"))
+        good &= all(_is_count(entry[name]) for name in ("num_videos", "num_scored", "num_classes"))
+        good &= entry["num_official"] is None or _is_count(entry["num_official"])
+        if not good or not isinstance(entry["csv"], str):
+            return False
+    return True
+
+
 _SCHEMA = {
     "format": (lambda v: v == FORMAT, repr(FORMAT)),
     "metrics": (lambda v: _is_table(v) and bool(v), "an object of finite numbers, not empty"),
@@ -176,7 +216,8 @@ _SCHEMA = {
     "num_scored": (_is_count, "an integer >= 0"),
     "missing": (lambda v: isinstance(v, list) and all(isinstance(line, str) for line in v), "a list of strings"),
     "protocol": (lambda v: isinstance(v, str) and bool(v), "a name"),
-    "split": (lambda v: isinstance(v, str) and bool(v), "a name"),
+    "splits": (lambda v: _is_splits(v), "an object of split figures, not empty"),
+    "dataset": (lambda v: isinstance(v, str), "a name or an empty string"),
     "seed": (lambda v: isinstance(v, int) and not isinstance(v, bool), "an integer"),
     "config_sha256": (_is_hash, "64 hexadecimal digits"),
     "model_sha256": (_is_hash, "64 hexadecimal digits"),
