@@ -36,6 +36,16 @@ logger = get_logger(__name__)
 _VIEW_SERIES = (1, 3, 5, 7, 10)
 """What TEST.NUM_ENSEMBLE_VIEWS -1 stands for."""
 
+_NO_MATTER = {
+    "OUTPUT_DIR": "",
+    "NUM_GPUS": 0,
+    "NUM_SHARDS": 1,
+    "SHARD_ID": 0,
+    "LOG_PERIOD": 1,
+    "DATA_LOADER.NUM_WORKERS": 0,
+}
+"""Keys that change nothing about the scores: a test that continues may run elsewhere."""
+
 
 def test(context: ProcessContext, cfg: CfgNode) -> None:
     """Score every test split, once per number of views, in every process of the run.
@@ -130,7 +140,8 @@ class TestRun:
             clips_per_forward=max(1, cfg.TEST.BATCH_SIZE // context.local_world_size), merge=cfg.DATA.ENSEMBLE_METHOD
         )
         precision = test_precision(cfg, context)
-        meter, start, bad = TestMeter(num_iters=len(loader)), time.perf_counter(), []
+        meter, start = TestMeter(num_iters=len(loader)), time.perf_counter()
+        bad: list[str] = []
         scored = score_videos(self.method, loader, precision=precision, device=context.device, config=config)
         for iteration, batch in enumerate(scored):
             store.append(batch)
@@ -144,11 +155,11 @@ class TestRun:
         """All that the scores depend on: an interrupted test goes on only if none of it changed."""
         cfg = self.cfg.clone()
         cfg.defrost()
-        # Where and how fast the test runs.
-        cfg.OUTPUT_DIR, cfg.NUM_GPUS, cfg.NUM_SHARDS, cfg.SHARD_ID, cfg.LOG_PERIOD = "", 0, 1, 0, 1
-        cfg.DATA_LOADER.NUM_WORKERS, cfg.TEST.NUM_ENSEMBLE_VIEWS = 0, pool.views
+        for key, value in _NO_MATTER.items():
+            cfg.merge_from_list([key, value])
+        cfg.TEST.NUM_ENSEMBLE_VIEWS = pool.views
         text = self.cfg.DATA.TEXT_AUG_FEATURE_FILE if self.cfg.DATA.TEXT_AUG else ""
-        parts = {
+        parts: dict[str, object] = {
             "config": cfg_hash(cfg),
             "model": self.model_sha256,
             "text": sha256_file(text) if text else "",
@@ -163,10 +174,11 @@ class TestRun:
 
     def _report(self, protocol: EvalProtocol, pool: VideoPool, store: ScoreStore, bad: tuple[str, ...]) -> None:
         cfg = self.cfg
-        scores = write_split_files(self.output_dir / f"splits{self.suffix}", pool, store)
-        if not any(score.tally.num_scored for score in scores.values()):
+        num_scored = len(store.scored())
+        if not num_scored:
             csv = next(iter(pool.members.values())).split.csv
             raise ValueError(f"{csv}: none of its {len(pool.records)} videos could be decoded")
+        scores = write_split_files(self.output_dir / f"splits{self.suffix}", pool, store)
         if cfg.TEST.SAVE_RESULTS_PATH:
             self._save_matrices(pool, store)
         metrics = protocol.summarise(scores)
@@ -174,7 +186,7 @@ class TestRun:
             metrics=metrics,
             splits={name: _split_result(pool, name, score) for name, score in scores.items()},
             num_videos=len(pool.records),
-            num_scored=len(store.scored()),
+            num_scored=num_scored,
             missing=bad,
             protocol=cfg.PROTOCOL,
             dataset=cfg.SPLITS.DATASET,

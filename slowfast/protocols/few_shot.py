@@ -1,7 +1,7 @@
 """Few-shot: train on K videos of each class of official split 1, score the test videos of split 1.
 
-The figure is that of split 1. Published averages over three test splits are leaky: the test lists of splits 2 and 3 hold
-many of the videos that were trained on. SPLITS.ALL_TESTS scores them all the same and counts those videos.
+The figure is that of split 1. Published averages over three test splits are leaky: the test lists of splits 2 and 3
+hold many of the videos that were trained on. SPLITS.ALL_TESTS scores them all the same and counts those videos.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Zero-shot: train on one dataset, score others whose classes were never named in training.
 
-UCF101 and HMDB51: official test splits 1 to 3, and all videos of the dataset. Kinetics-600: three splits of 160 classes
-that Kinetics-400 does not have. Each split is scored over its own classes; the figure is the mean over three splits with
-the population standard deviation. Half-class draws (Open-VCLIP) score ten random halves of the classes.
+UCF101 and HMDB51: official test splits 1 to 3, and all videos of the dataset. Kinetics-600: three splits of 160
+classes that Kinetics-400 does not have. Each split is scored over its own classes; the figure is the mean over three
+splits with the population standard deviation. Half-class draws (Open-VCLIP) score ten random halves of the classes.
 """
 
 from __future__ import annotations

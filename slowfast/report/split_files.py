@@ -22,9 +22,9 @@ CONFUSION_FILE = "confusion.csv"
 class SplitFiles:
     """Writes the files of one split while its scores stream by; a context manager.
 
-    `predictions.csv`: video, label, predicted, in_top5. `per_class.csv`: class, videos, top1 and top5 in percent, the class
-    that it is most often taken for and the share of that. `confusion.csv`: videos by true class (row) and predicted class.
-    Nothing is left behind if an error ends the context.
+    `predictions.csv`: video, label, predicted, in_top5. `per_class.csv`: class, videos, top1 and top5 in percent, the
+    class that it is most often taken for and the share of that. `confusion.csv`: videos by true class (row) and
+    predicted class. Nothing is left behind if an error ends the context.
 
     Args:
         folder: where they go; made if it is absent.
