@@ -19,6 +19,7 @@ from slowfast.utils.parser import (
 
 if TYPE_CHECKING:
     from slowfast.engine.launch import ProcessContext
+    from slowfast.visualization.predictor import Guess
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,8 +60,9 @@ def demo(context: ProcessContext, cfg: CfgNode) -> None:
     from slowfast.datasets.build import build_video_loader
     from slowfast.datasets.label_set import LabelSet
     from slowfast.engine.build import load_test_weights
-    from slowfast.engine.evaluator import EvalConfig, evaluate
+    from slowfast.engine.evaluator import EvalConfig, gather_bad, score_videos
     from slowfast.methods.build import build_method
+    from slowfast.utils.distributed import all_gather_objects
     from slowfast.utils.logging import setup_logging
     from slowfast.visualization.predictor import find_videos, top_guesses
 
@@ -71,19 +73,25 @@ def demo(context: ProcessContext, cfg: CfgNode) -> None:
     method = build_method(_with_templates(cfg) if own else cfg, label_set, training=False, device=context.device)
     load_test_weights(cfg, method)
     loader = build_video_loader(videos, cfg=cfg, rank=context.rank, world_size=context.world_size)
-    config = EvalConfig(
-        num_videos=len(videos), num_classes=len(label_set), clips_per_forward=cfg.TEST.BATCH_SIZE, merge="sum"
-    )
-    predictions = evaluate(method, loader, precision=test_precision(cfg, context), device=context.device, config=config)
+    views = max(1, cfg.TEST.NUM_ENSEMBLE_VIEWS) * cfg.TEST.NUM_SPATIAL_CROPS
+    config = EvalConfig(clips_per_forward=cfg.TEST.BATCH_SIZE)
+    guesses: dict[int, list[Guess]] = {}
+    bad: list[str] = []
+    for batch in score_videos(
+        method, loader, precision=test_precision(cfg, context), device=context.device, config=config
+    ):
+        for video_id, logits in zip(batch.video_id.tolist(), batch.logits, strict=True):
+            guesses[video_id] = top_guesses(logits / views, label_set.names, k=cfg.DEMO.TOPK)
+        bad.extend(batch.bad)
+    parts, missing = all_gather_objects(guesses), gather_bad(bad)
     if context.rank != 0:
         return
-    views = max(1, cfg.TEST.NUM_ENSEMBLE_VIEWS) * cfg.TEST.NUM_SPATIAL_CROPS
-    for video_id, logits in zip(predictions.video_id.tolist(), predictions.logits, strict=True):
+    for video_id, best in sorted(item for part in parts for item in part.items()):
         sys.stdout.write(f"{videos[video_id]}\n")
-        for guess in top_guesses(logits / views, label_set.names, k=cfg.DEMO.TOPK):
+        for guess in best:
             sys.stdout.write(f"  {guess.probability:7.2%}  {guess.name}\n")
-    if predictions.bad:
-        raise ValueError(f"{len(predictions.bad)} of {len(videos)} videos cannot be decoded; {predictions.bad[0]}")
+    if missing:
+        raise ValueError(f"{len(missing)} of {len(videos)} videos cannot be decoded; {missing[0]}")
 
 
 def _with_templates(cfg: CfgNode) -> CfgNode:

@@ -20,7 +20,7 @@ from slowfast.datasets.types import Split, VideoBatch
 from slowfast.engine.build import build_lr_schedule, build_optimizer, build_step, load_into
 from slowfast.engine.checkpoint import last_checkpoint, read_checkpoint, resume
 from slowfast.engine.complexity import describe
-from slowfast.engine.evaluator import EvalConfig, evaluate
+from slowfast.engine.evaluator import EvalConfig, gather_tally, score_videos
 from slowfast.engine.launch import ProcessContext, first_on_machine
 from slowfast.engine.meters import ValMeter
 from slowfast.engine.precision import Precision
@@ -28,7 +28,7 @@ from slowfast.engine.trainer import TrainConfig, Trainer
 from slowfast.methods.base import Method
 from slowfast.methods.build import build_method
 from slowfast.protocols.build import build_protocol
-from slowfast.protocols.metrics import topk_accuracy
+from slowfast.protocols.metrics import Tally
 from slowfast.report.tensorboard import TensorboardWriter
 from slowfast.utils.distributed import broadcast_object
 from slowfast.utils.logging import get_logger, log_json_stats, setup_logging
@@ -153,21 +153,21 @@ def _validation(
 ) -> Callable[[int], None]:
     """Make the function that scores the validation split; ``steps`` is the number of training steps per epoch."""
     meter = ValMeter(max_epoch=cfg.SOLVER.MAX_EPOCH)
-    config = EvalConfig(
-        num_videos=len(loader.dataset),  # type: ignore[arg-type]
-        num_classes=num_classes,
-        clips_per_forward=max(1, cfg.TRAIN.BATCH_SIZE // context.local_world_size),
-    )
+    config = EvalConfig(clips_per_forward=max(1, cfg.TRAIN.BATCH_SIZE // context.local_world_size))
+    precision = Precision(context.device.type)
 
     def validate(epoch: int) -> None:
         start = time.perf_counter()
-        predictions = evaluate(
-            method, loader, precision=Precision(context.device.type), device=context.device, config=config
-        )
+        tally = Tally(num_classes)
+        bad: list[str] = []
+        for batch in score_videos(method, loader, precision=precision, device=context.device, config=config):
+            tally.add(batch.logits, batch.label)
+            bad.extend(batch.bad)
+        tally, _ = gather_tally(tally, bad)
         stats = meter.epoch_stats(
             epoch,
-            top1_err=100.0 - topk_accuracy(predictions.logits, predictions.label, k=1),
-            top5_err=100.0 - topk_accuracy(predictions.logits, predictions.label, k=5),
+            top1_err=100.0 - tally.top1_acc,
+            top5_err=100.0 - tally.top5_acc,
             seconds=(time.perf_counter() - start) / max(1, len(loader)),
         )
         log_json_stats(stats, cfg.OUTPUT_DIR)
