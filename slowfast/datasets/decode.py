@@ -76,7 +76,7 @@ def probe(path: str | Path, *, stamps: bool = False) -> VideoInfo:
     Raises:
         DecodeError: if the file cannot be read.
     """
-    with _opened(path, "NONE") as video:
+    with opened(path, "NONE") as video:
         return video.describe(stamps=stamps)
 
 
@@ -116,7 +116,7 @@ def decode_frames(
     Raises:
         DecodeError: if the file cannot be read or holds fewer frames than wanted.
     """
-    with _opened(path, threads) as video:
+    with opened(path, threads) as video:
         info = video.describe(stamps=stamps)
         indices = plan(info)
         try:
@@ -185,7 +185,7 @@ def plan_segments(wanted: Sequence[int], packets: Sequence[tuple[int, bool]]) ->
 
 
 @contextmanager
-def _opened(path: str | Path, threads: Threads) -> "Iterator[_Video]":
+def opened(path: str | Path, threads: Threads) -> "Iterator[_Video]":
     """Open, pin the first video stream, scan the packets; every failure of FFmpeg becomes a DecodeError."""
     try:
         if Path(path).stat().st_size == 0:
@@ -213,22 +213,23 @@ class _Video:
             self._stream.codec_context.thread_count = 1
         self._hold = Path(path).stat().st_size <= _MAX_HELD_BYTES
         self._held: list[Any] = []
-        self._table: list[_PacketInfo] = []
+        self.packets: list[_PacketInfo] = []
         self._ended_early = False
         self._scan()
-        shown = [packet.pts for packet in self._table if packet.is_shown]
+        shown = [packet.pts for packet in self.packets if packet.is_shown]
         stamps = [pts for pts in shown if pts is not None]
         formats = set(container.format.name.split(","))
         complete = bool(stamps) and len(set(stamps)) == len(shown)
         self._random_access = complete and bool(formats & _STAMPED_FORMATS)
         ascending = complete and all(a < b for a, b in itertools.pairwise(stamps))
-        in_order = ascending and not self._stream.codec_context.has_b_frames
+        self.has_b_frames = bool(self._stream.codec_context.has_b_frames)
+        in_order = ascending and not self.has_b_frames
         self._pts = sorted(stamps) if self._random_access or in_order else None
-        self._num_shown = len(shown)
+        self.num_shown = len(shown)
         self.truncated = self._is_truncated(formats)
 
     def _scan(self) -> None:
-        codec = self._stream.codec_context.name
+        self.codec: str = self._stream.codec_context.name
         try:
             for packet in self._container.demux(self._stream):
                 if packet.size == 0:
@@ -237,13 +238,13 @@ class _Video:
                     self._ended_early = True
                     break
                 # DivX files carry one-byte fillers
-                shown = packet.size > 1 and not packet.is_discard and not _is_hidden(packet, codec)
-                self._table.append(_PacketInfo(packet.pts, packet.dts, packet.is_keyframe, shown))
+                shown = packet.size > 1 and not packet.is_discard and not _is_hidden(packet, self.codec)
+                self.packets.append(_PacketInfo(packet.pts, packet.dts, packet.is_keyframe, shown))
                 if self._hold:
                     self._held.append(packet)
         except (av.FFmpegError, OSError):
             self._ended_early = True
-        if not any(packet.is_shown for packet in self._table):
+        if not any(packet.is_shown for packet in self.packets):
             raise DecodeError(self._path, "the file holds no frame")
 
     def _is_truncated(self, formats: set[str]) -> bool:
@@ -251,14 +252,14 @@ class _Video:
             return True
         if "avi" in formats or "matroska" in formats:
             return _bytes_missing(Path(self._path))
-        return self._stream.frames > len(self._table)
+        return self._stream.frames > len(self.packets)
 
     def describe(self, *, stamps: bool) -> VideoInfo:
         stream = self._stream
         rate = stream.average_rate or stream.guessed_rate or stream.base_rate
         if not rate:
             raise DecodeError(self._path, "the frame rate is unknown")
-        num_frames = self._num_shown
+        num_frames = self.num_shown
         if self.truncated:
             # a position in a truncated video is a position in the video that it was
             num_frames = max(num_frames, self._stated_frames(float(rate)))
@@ -284,7 +285,7 @@ class _Video:
 
     def emitted_pts(self) -> tuple[int, ...] | None:
         """Decode everything for the time stamps; None if a frame has none."""
-        stamps = [frame.pts for frame in self._decode_from(0)]
+        stamps = [frame.pts for frame in self.decode_from(0)]
         return None if any(pts is None for pts in stamps) else tuple(stamps)
 
     def missing_reason(self, wanted: int, emitted: int) -> str:
@@ -306,11 +307,11 @@ class _Video:
         return np.stack([images[row[index]] for index in indices])
 
     def _read_by_pts(self, wanted: list[int], info: VideoInfo) -> list[NDArray[np.uint8]] | None:
-        packets = [(packet.pts if packet.pts is not None else -(2**62), packet.is_key) for packet in self._table]
+        packets = [(packet.pts if packet.pts is not None else -(2**62), packet.is_key) for packet in self.packets]
         images: dict[int, NDArray[np.uint8]] = {}
         for segment in plan_segments(wanted, packets):
             missing = set(segment.pts)
-            for frame in self._decode_from(segment.start, wanted=frozenset(missing)):
+            for frame in self.decode_from(segment.start, wanted=frozenset(missing)):
                 if frame.pts in missing:
                     images[frame.pts] = _to_rgb(frame, info)
                     missing.remove(frame.pts)
@@ -322,7 +323,7 @@ class _Video:
 
     def _read_by_count(self, wanted: list[int], info: VideoInfo) -> list[NDArray[np.uint8]]:
         images, emitted = list[NDArray[np.uint8]](), 0
-        for frame in self._decode_from(0):
+        for frame in self.decode_from(0):
             if emitted == wanted[len(images)]:
                 images.append(_to_rgb(frame, info))
                 if len(images) == len(wanted):
@@ -330,7 +331,7 @@ class _Video:
             emitted += 1
         raise _FrameCountError(emitted)
 
-    def _decode_from(self, ordinal: int, *, wanted: frozenset[int] | None = None) -> Iterator[Any]:
+    def decode_from(self, ordinal: int, *, wanted: frozenset[int] | None = None) -> Iterator[Any]:
         """Decode from a packet on; of frames not `wanted`, those that no other frame refers to are left out."""
         codec = self._stream.codec_context
         codec.flush_buffers()
@@ -346,15 +347,15 @@ class _Video:
             return
         start = self._seek(ordinal)
         for number, packet in enumerate(self._demux(), start=start):
-            if number >= len(self._table):
+            if number >= len(self.packets):
                 return
             if number >= ordinal:
                 yield packet
 
     def _seek(self, ordinal: int) -> int:
         """Go to packet `ordinal` or one before it; returns where it landed."""
-        key = self._table[ordinal]
-        places = {(packet.pts, packet.dts): number for number, packet in enumerate(self._table)}
+        key = self.packets[ordinal]
+        places = {(packet.pts, packet.dts): number for number, packet in enumerate(self.packets)}
         for stamp in (key.dts, key.pts):
             if ordinal == 0 or stamp is None:
                 continue
@@ -363,7 +364,7 @@ class _Video:
             if landed in places and places[landed] <= ordinal:
                 self._container.seek(stamp, stream=self._stream, backward=True)
                 return places[landed]
-        self._container.seek(min(0, self._table[0].dts or 0), stream=self._stream, backward=True)
+        self._container.seek(min(0, self.packets[0].dts or 0), stream=self._stream, backward=True)
         return 0
 
     def _demux(self) -> Iterator[Any]:

@@ -94,10 +94,10 @@ def test_only_wanted_frames_are_converted(numbered_mp4, monkeypatch):
 @pytest.mark.parametrize(("wanted", "start"), [([80], 72), ([0], 0), ([71], 60)])
 def test_decoding_starts_at_the_latest_keyframe(numbered_mp4, wanted, start, monkeypatch):
     starts = []
-    original = decode._Video._decode_from
+    original = decode._Video.decode_from
     monkeypatch.setattr(
         decode._Video,
-        "_decode_from",
+        "decode_from",
         lambda self, ordinal, **options: starts.append(ordinal) or original(self, ordinal, **options),
     )
     read_frames(numbered_mp4, wanted)
