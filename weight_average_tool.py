@@ -12,10 +12,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from slowfast.engine.average import AverageConfig, EpochWeights
 
 METHODS = ("swa", "gwa", "bwa", "ewa")
 
@@ -41,55 +37,29 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def collect(args: argparse.Namespace, config: AverageConfig) -> list[EpochWeights]:
-    """Find the members of the average, raw CLIP included where asked for, and say what is absent."""
-    from slowfast.engine.average import clip_member, find_members, missing_epochs
-
-    members = find_members(args.source_dir, config, pattern=args.pattern)
-    if args.clip:
-        from slowfast.models.clip.weights import load_clip_state_dict
-
-        members = [clip_member(lambda: load_clip_state_dict(args.clip), name=args.clip), *members]
-    if missing := missing_epochs(members, config):
-        print(f"missing epochs: {' '.join(map(str, missing))} (the weights of the others are scaled to sum 1)")
-    return members
-
-
-def activation_record(args: argparse.Namespace, members: list[EpochWeights]) -> dict[str, str]:
-    """What the averaged files say about the activation of their CLIP, if the checkpoints say anything.
-
-    Raises:
-        ValueError: if they have different ones.
-    """
-    from slowfast.models.clip.files import ACTIVATION_ENTRY
-    from slowfast.models.clip.weights import clip_activation
-
-    files = [args.clip if member.clip_only else args.source_dir / member.name for member in members]
-    found = {str(file): activation for file in files if (activation := clip_activation(file)) is not None}
-    if len(set(found.values())) > 1:
-        texts = ", ".join(f"{file} has {activation}" for file, activation in found.items())
-        raise ValueError(f"weights of models with different activations cannot be averaged: {texts}")
-    return {ACTIVATION_ENTRY: next(iter(found.values()))} if found else {}
-
-
 def run(args: argparse.Namespace) -> None:
     """Average, write the files and print which epoch had which weight."""
-    from slowfast.engine.average import AverageConfig, average
+    from slowfast.engine.average import AverageConfig
+    from slowfast.engine.average_run import average_run
     from slowfast.report.table import format_table
-    from slowfast.utils.io import atomic_save, sha256_file
+    from slowfast.utils.io import sha256_file
 
     config = AverageConfig(
         start=args.start, end=args.end, gwa_mean=args.gwa_mean, gwa_std=args.gwa_std, ewa_decay=args.ewa_decay
     )
     methods = list(dict.fromkeys(args.methods))
-    members = collect(args, config)
-    record = activation_record(args, members)
-    results = average(members, methods, config)
-    rows = [[m.epoch, m.name, *(f"{results[method].weights[m.epoch]:.5f}" for method in methods)] for m in members]
+    report = average_run(
+        args.source_dir, args.output_dir, methods=methods, config=config, clip=args.clip or "", pattern=args.pattern
+    )
+    if report.missing:
+        epochs = " ".join(map(str, report.missing))
+        print(f"missing epochs: {epochs} (the weights of the others are scaled to sum 1)")
+    rows = [
+        [m.epoch, m.name, *(f"{report.results[method].weights[m.epoch]:.5f}" for method in methods)]
+        for m in report.members
+    ]
     print(format_table(["epoch", "file", *methods], rows))
-    for method in methods:
-        path = args.output_dir / f"{method}_{args.start}_{args.end}.pth"
-        atomic_save({"model_state": results[method].state, **record}, path)
+    for path in report.paths.values():
         print(f"wrote {path}  sha256 {sha256_file(path)[:16]}")
 
 

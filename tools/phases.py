@@ -43,7 +43,7 @@ def run(cfg: CfgNode, *, init_method: str) -> int:
     Returns:
         Exit status.
     """
-    return _guard(lambda: _run_phases(cfg, init_method))
+    return guard(lambda: _run_phases(cfg, init_method))
 
 
 def dry_run(cfg: CfgNode) -> int:
@@ -52,7 +52,7 @@ def dry_run(cfg: CfgNode) -> int:
     Returns:
         Exit status.
     """
-    return _guard(lambda: dry_run_net.dry_run(cfg))
+    return guard(lambda: dry_run_net.dry_run(cfg))
 
 
 def _run_phases(cfg: CfgNode, init_method: str) -> None:
@@ -86,7 +86,7 @@ def _announce(cfg: CfgNode) -> None:
     logger.info("Resolved configuration, saved as %s:\n%s", path, text)
 
 
-def _guard(action: Callable[[], None]) -> int:
+def guard(action: Callable[[], None]) -> int:
     """Turn an error that a user can mend into one line; anything else is a defect and keeps its traceback."""
     try:
         action()

@@ -28,23 +28,13 @@ from slowfast.report.split_files import SplitFiles
 from slowfast.utils.distributed import barrier, broadcast_object
 from slowfast.utils.io import sha256_file, sha256_tensors
 from slowfast.utils.logging import get_logger, log_json_stats
-from slowfast.utils.parser import cfg_hash
+from slowfast.utils.parser import cfg_hash, numbers_hash
 from slowfast.utils.provenance import git_revision, package_versions
 
 logger = get_logger(__name__)
 
 _VIEW_SERIES = (1, 3, 5, 7, 10)
 """What TEST.NUM_ENSEMBLE_VIEWS -1 stands for."""
-
-_NO_MATTER = {
-    "OUTPUT_DIR": "",
-    "NUM_GPUS": 0,
-    "NUM_SHARDS": 1,
-    "SHARD_ID": 0,
-    "LOG_PERIOD": 1,
-    "DATA_LOADER.NUM_WORKERS": 0,
-}
-"""Keys that change nothing about the scores: a test that continues may run elsewhere."""
 
 
 def test(context: ProcessContext, cfg: CfgNode) -> None:
@@ -153,14 +143,10 @@ class TestRun:
 
     def _identity(self, pool: VideoPool) -> str:
         """All that the scores depend on: an interrupted test goes on only if none of it changed."""
-        cfg = self.cfg.clone()
-        cfg.defrost()
-        for key, value in _NO_MATTER.items():
-            cfg.merge_from_list([key, value])
-        cfg.TEST.NUM_ENSEMBLE_VIEWS = pool.views
         text = self.cfg.DATA.TEXT_AUG_FEATURE_FILE if self.cfg.DATA.TEXT_AUG else ""
         parts: dict[str, object] = {
-            "config": cfg_hash(cfg),
+            "config": numbers_hash(self.cfg),
+            "views": pool.views,
             "model": self.model_sha256,
             "text": sha256_file(text) if text else "",
             "code": f"{git_revision()} {sorted(package_versions().items())}",
@@ -192,6 +178,7 @@ class TestRun:
             dataset=cfg.SPLITS.DATASET,
             seed=cfg.RNG_SEED,
             config_sha256=cfg_hash(cfg),
+            numbers_sha256=numbers_hash(cfg),
             model_sha256=self.model_sha256,
             weights=str(self.weights) if self.weights else "",
             weights_sha256=sha256_file(self.weights) if self.weights else "",

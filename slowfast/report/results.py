@@ -57,6 +57,7 @@ class RunResult:
         dataset: SPLITS.DATASET, "" for loose annotation files.
         seed: RNG_SEED.
         config_sha256: hash of the resolved configuration.
+        numbers_sha256: the same without the keys that say where and how fast it ran.
         weights: file of the weights, "" for weights that came from no file.
         weights_sha256: its hash, "" likewise.
         model_sha256: hash of the tensors that were scored, whatever file, mixture or seed they came from.
@@ -71,6 +72,7 @@ class RunResult:
     splits: dict[str, SplitResult]
     seed: int
     config_sha256: str
+    numbers_sha256: str
     model_sha256: str
     dataset: str = ""
     weights: str = ""
@@ -220,6 +222,7 @@ _SCHEMA = {
     "dataset": (lambda v: isinstance(v, str), "a name or an empty string"),
     "seed": (lambda v: isinstance(v, int) and not isinstance(v, bool), "an integer"),
     "config_sha256": (_is_hash, "64 hexadecimal digits"),
+    "numbers_sha256": (_is_hash, "64 hexadecimal digits"),
     "model_sha256": (_is_hash, "64 hexadecimal digits"),
     "weights": (lambda v: isinstance(v, str), "a file name or an empty string"),
     "weights_sha256": (lambda v: v == "" or _is_hash(v), "64 hexadecimal digits or an empty string"),

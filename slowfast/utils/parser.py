@@ -22,6 +22,7 @@ __all__ = [
     "cfg_to_yaml",
     "console_errors",
     "load_config",
+    "numbers_hash",
     "parse_args",
 ]
 
@@ -35,6 +36,17 @@ TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 """What torchrun tells each of its processes; present all together or not at all."""
 
 _SWITCHES = ("--print-config", "--dry-run")
+
+_NO_MATTER = {
+    "OUTPUT_DIR": "",
+    "NUM_GPUS": 0,
+    "NUM_SHARDS": 1,
+    "SHARD_ID": 0,
+    "LOG_PERIOD": 1,
+    "LOG_MODEL_INFO": False,
+    "DATA_LOADER.NUM_WORKERS": 0,
+}
+"""Keys that change nothing about the numbers, but for rounding: a run that continues may do so elsewhere."""
 
 
 def build_parser(description: str | None = None) -> argparse.ArgumentParser:
@@ -166,6 +178,15 @@ _ConfigDumper.add_representer(tuple, _inline)
 def cfg_hash(cfg: CfgNode) -> str:
     """Return the sha256, in hexadecimal, of a configuration's YAML text; equal trees have equal hashes."""
     return hashlib.sha256(cfg_to_yaml(cfg).encode("utf-8")).hexdigest()
+
+
+def numbers_hash(cfg: CfgNode) -> str:
+    """Return the hash of a configuration without the keys that say where and how fast it runs."""
+    changed = cfg.clone()
+    changed.defrost()
+    for key, value in _NO_MATTER.items():
+        changed.merge_from_list([key, value])
+    return cfg_hash(changed)
 
 
 @contextlib.contextmanager

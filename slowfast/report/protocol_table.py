@@ -1,0 +1,152 @@
+"""The table of a protocol: our figures, the published ones below, as JSON, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from slowfast.protocols.base import Figure
+from slowfast.report.published import PublishedEntry, PublishedFigure
+from slowfast.report.table import format_table
+from slowfast.utils.io import atomic_write_text
+
+FORMAT = "slowfast-stdd/table/1"
+RESULTS_FILE, MARKDOWN_FILE, LATEX_FILE = "results.json", "table.md", "table.tex"
+
+_LATEX_SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRecord:
+    """One job of a table.
+
+    Attributes:
+        name: name of the job.
+        dataset: dataset that it scores.
+        folder: its folder, relative to that of the table.
+        coverage: share of its videos that was scored, percent; None until it has been scored.
+    """
+
+    name: str
+    dataset: str
+    folder: str
+    coverage: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtocolTable:
+    """What one run of tools/run_protocol.py found.
+
+    Attributes:
+        protocol: its name.
+        name: of the method, the title of our row.
+        titles: dataset -> its title, in the order of the columns.
+        columns: metric -> its title.
+        cells: our figures, dataset -> metric -> figure; what is not there yet is left out.
+        published: rows to compare with.
+        jobs: the runs behind our figures.
+    """
+
+    protocol: str
+    name: str
+    titles: Mapping[str, str]
+    columns: Mapping[str, str]
+    cells: Mapping[str, Mapping[str, Figure]]
+    published: Sequence[PublishedEntry] = ()
+    jobs: Sequence[JobRecord] = ()
+
+    def used_columns(self) -> list[tuple[str, str]]:
+        """Dataset and metric of each column that some row fills."""
+        rows = [self.cells, *(entry.cells for entry in self.published)]
+        return [
+            (dataset, metric)
+            for dataset in self.titles
+            for metric in self.columns
+            if any(_has(row, dataset, metric) for row in rows)
+        ]
+
+    def rows(self) -> list[tuple[str, list[str]]]:
+        """Title and cells of each row, ours first; an empty cell is "-"."""
+        columns = self.used_columns()
+        rows = [(self.name, [_text(self.cells, *column) for column in columns])]
+        rows += [(entry.name, [_text(entry.cells, *column) for column in columns]) for entry in self.published]
+        return rows
+
+    def markdown(self) -> str:
+        """The table in Markdown, with the sources of the published rows."""
+        header = ["top-1 (%)", *(f"{self.titles[d]} {self.columns[m]}" for d, m in self.used_columns())]
+        rows = self.rows()
+        body = [[f"**{rows[0][0]}** (ours)", *rows[0][1]], *([name, *cells] for name, cells in rows[1:])]
+        lines = [format_table(header, body), ""]
+        lines += [f"- {entry.name}: {entry.source}{_note(entry.note)}" for entry in self.published]
+        short = [job for job in self.jobs if job.coverage is not None and job.coverage < 100]
+        lines += [f"- {job.name}: only {job.coverage:.2f} % of the listed videos were scored" for job in short]
+        return "\n".join(lines).rstrip() + "\n"
+
+    def latex(self) -> str:
+        """The rows of the table in LaTeX, with their titles as a comment."""
+        header = " & ".join(f"{self.titles[d]} {self.columns[m]}" for d, m in self.used_columns())
+        lines = [f"% method & {header}"]
+        for name, cells in self.rows():
+            lines.append(" & ".join([_latex(name), *(_latex_cell(cell) for cell in cells)]) + r" \\")
+        return "\n".join(lines) + "\n"
+
+    def write(self, folder: str | Path) -> Path:
+        """Write the three files.
+
+        Returns: the JSON file.
+        """
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        atomic_write_text(target / MARKDOWN_FILE, self.markdown())
+        atomic_write_text(target / LATEX_FILE, self.latex())
+        content = json.dumps(self._content(), indent=1, allow_nan=False, ensure_ascii=False)
+        atomic_write_text(target / RESULTS_FILE, content + "\n")
+        return target / RESULTS_FILE
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "protocol": self.protocol,
+            "name": self.name,
+            "titles": dict(self.titles),
+            "columns": dict(self.columns),
+            "cells": {
+                dataset: {metric: asdict(figure) for metric, figure in metrics.items()}
+                for dataset, metrics in self.cells.items()
+            },
+            "published": [asdict(entry) for entry in self.published],
+            "jobs": [asdict(job) for job in self.jobs],
+        }
+
+
+Row = Mapping[str, Mapping[str, Figure]] | Mapping[str, Mapping[str, PublishedFigure]]
+
+
+def _has(row: Row, dataset: str, metric: str) -> bool:
+    return dataset in row and metric in row[dataset] and row[dataset][metric].mean is not None
+
+
+def _text(row: Row, dataset: str, metric: str) -> str:
+    if not _has(row, dataset, metric):
+        return "-"
+    figure = row[dataset][metric]
+    return f"{figure.mean:.1f}" if figure.std is None else f"{figure.mean:.1f} ± {figure.std:.1f}"
+
+
+def _note(note: str) -> str:
+    return f" ({note})" if note else ""
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX_SPECIAL.get(character, character) for character in text)
+
+
+def _latex_cell(cell: str) -> str:
+    return cell.replace(" ± ", r" $\pm$ ") if cell != "-" else "--"
