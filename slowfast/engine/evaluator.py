@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,7 +13,6 @@ from tqdm import tqdm
 
 from slowfast.datasets.types import VideoBatch
 from slowfast.engine.precision import Precision
-from slowfast.engine.predictions import Merge, PredictionCollector, Predictions
 from slowfast.engine.step import split_batch
 from slowfast.methods.base import Method
 from slowfast.protocols.metrics import Tally
@@ -20,6 +20,8 @@ from slowfast.utils.distributed import all_gather_objects, is_master
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
+
+Merge = Literal["sum", "max"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,9 +36,6 @@ class EvalConfig:
     """Most clips that go through the model at once on a GPU."""
     merge: Merge = "sum"
     """Logits of the views of a video: their sum, or their element-wise max (DATA.ENSEMBLE_METHOD)."""
-    num_videos: int = 0
-    """Videos that the split lists over all processes."""
-    num_classes: int = 0
 
     def __post_init__(self) -> None:
         if self.merge not in ("sum", "max"):
@@ -91,20 +90,6 @@ def score_videos(
         method.train(was_training)
 
 
-def _score_batch(
-    method: Method, batch: VideoBatch, *, precision: Precision, device: torch.device, config: EvalConfig
-) -> ScoredBatch:
-    logits = []
-    with torch.inference_mode(), precision.autocast():
-        for part in _forward_parts(batch, device=device, clips=config.clips_per_forward):
-            logits.append(method(part.to(device, non_blocking=True)).logits.float().cpu())
-    if not logits:
-        none = torch.empty(0, dtype=torch.int64)
-        return ScoredBatch(video_id=none, label=none, logits=torch.empty(0, 0), bad=batch.bad)
-    video_id, label, merged = merge_views(batch, torch.cat(logits), how=config.merge)
-    return ScoredBatch(video_id=video_id, label=label, logits=merged, bad=batch.bad)
-
-
 def merge_views(batch: VideoBatch, logits: Tensor, *, how: Merge) -> tuple[Tensor, Tensor, Tensor]:
     """Merge the scores of the views of each video, in increasing order of the views, whatever their order in the batch.
 
@@ -152,52 +137,18 @@ def gather_bad(bad: Sequence[str]) -> tuple[str, ...]:
     return lines
 
 
-def evaluate(
-    method: Method,
-    loader: Iterable[VideoBatch],
-    *,
-    precision: Precision,
-    device: torch.device,
-    config: EvalConfig,
-    on_batch: Callable[[int], None] | None = None,
-) -> Predictions:
-    """Score every video of a split once.
-
-    On a CPU every video goes through the model on its own, so that the numbers are the same, bit for bit, for any
-    batch size; there larger batches gain little.
-
-    Args:
-        method: the unwrapped method; its mode is restored afterwards.
-        loader: batches with all views of a video side by side; each process has its own videos.
-        precision: dtype of the forward.
-        device: where the method lies.
-        config: how to score.
-        on_batch: called with the number of each batch once it is scored.
-
-    Returns:
-        The predictions of all processes, on every process.
-    """
-    was_training = method.training
-    method.eval()
-    collector = PredictionCollector()
-    show = is_master() and sys.stderr.isatty()
-    try:
-        with torch.inference_mode():
-            batches = tqdm(loader, desc="evaluate", unit="batch", disable=not show, leave=False)
-            for number, batch in enumerate(batches):
-                collector.bad.extend(batch.bad)
-                for part in _forward_parts(batch, device=device, clips=config.clips_per_forward):
-                    with precision.autocast():
-                        logits = method(part.to(device, non_blocking=True)).logits
-                    collector.add(video_id=part.video_id, view=part.view, label=part.label, logits=logits)
-                if on_batch is not None:
-                    on_batch(number)
-    finally:
-        method.train(was_training)
-    predictions = collector.merge(num_expected=config.num_videos, num_classes=config.num_classes, method=config.merge)
-    for line in predictions.bad:
-        logger.warning("not scored: %s", line)
-    return predictions
+def _score_batch(
+    method: Method, batch: VideoBatch, *, precision: Precision, device: torch.device, config: EvalConfig
+) -> ScoredBatch:
+    logits = []
+    with torch.inference_mode(), precision.autocast():
+        for part in _forward_parts(batch, device=device, clips=config.clips_per_forward):
+            logits.append(method(part.to(device, non_blocking=True)).logits.float().cpu())
+    if not logits:
+        none = torch.empty(0, dtype=torch.int64)
+        return ScoredBatch(video_id=none, label=none, logits=torch.empty(0, 0), bad=batch.bad)
+    video_id, label, merged = merge_views(batch, torch.cat(logits), how=config.merge)
+    return ScoredBatch(video_id=video_id, label=label, logits=merged, bad=batch.bad)
 
 
 def _forward_parts(batch: VideoBatch, *, device: torch.device, clips: int) -> list[VideoBatch]:

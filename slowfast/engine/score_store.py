@@ -27,7 +27,7 @@ _MAGIC = b"SFSCORE1"
 _HEADER_BYTES = 32
 _SYNC_SECONDS = 30.0
 _FILE_NAME = re.compile(r"rank\d+\.bin")
-_ROWS_PER_READ = 4096
+_ROWS_PER_READ = 1024
 
 
 class ScoreStore:
@@ -182,7 +182,7 @@ class ScoreStore:
             if not self._header.startswith(header):
                 raise ValueError(f"{path}: holds the scores of another model, split or configuration; remove it")
             while block := file.read(size * _ROWS_PER_READ):
-                rows = np.frombuffer(block[: len(block) // size * size], self._dtype)
+                rows = np.frombuffer(block, self._dtype, len(block) // size)
                 good = _checksums(rows) == rows["checksum"]
                 whole = len(rows) if good.all() and not is_cut else 0 if is_cut else int(good.argmin())
                 is_cut = is_cut or whole < len(rows)
@@ -224,6 +224,6 @@ def _refuse_foreign(path: Path, header: bytes) -> None:
 def _checksums(rows: np.ndarray) -> np.ndarray:
     """CRC-32 of each record but for its last field, (V,), uint32."""
     size = rows.dtype.itemsize
-    data = memoryview(rows.tobytes())
+    data = rows.view(np.uint8).data
     sums = [zlib.crc32(data[start : start + size - 4]) for start in range(0, len(data), size)]
     return np.array(sums, dtype=np.uint32)

@@ -9,20 +9,6 @@ import torch
 from torch import Tensor
 
 
-def topk_accuracy(logits: Tensor, label: Tensor, *, k: int) -> float:
-    """Share of videos whose label is among the k best classes.
-
-    Args:
-        logits: scores, (V, K).
-        label: class numbers, (V,).
-        k: how many classes count; more than K means K.
-
-    Returns:
-        Percent, [0, 100]; 0 if there is no video.
-    """
-    return 100.0 * topk_correct(logits, label, k=k).double().mean().item() if len(label) else 0.0
-
-
 def topk_correct(logits: Tensor, label: Tensor, *, k: int) -> Tensor:
     """Whether each label is among the k best classes, (V, K) and (V,) -> bool (V,)."""
     return label_rank(logits, label) < k
@@ -38,23 +24,6 @@ def label_rank(logits: Tensor, label: Tensor) -> Tensor:
     number = torch.arange(logits.shape[1], device=logits.device)
     earlier = (logits == own) & (number < label[:, None])
     return (~(logits <= own) | earlier).sum(dim=1)
-
-
-def mean_class_accuracy(logits: Tensor, label: Tensor) -> float:
-    """Top-1 accuracy averaged over the classes that occur.
-
-    Args:
-        logits: scores, (V, K).
-        label: class numbers, (V,).
-
-    Returns:
-        Percent, [0, 100]; 0 if there is no video.
-    """
-    if not len(label):
-        return 0.0
-    correct = topk_correct(logits, label, k=1).double()
-    per_class = [correct[label == number].mean() for number in label.unique()]
-    return 100.0 * torch.stack(per_class).mean().item()
 
 
 class Tally:
