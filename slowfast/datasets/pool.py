@@ -62,7 +62,7 @@ class VideoPool:
     those of the pool.
 
     Attributes:
-        records: each video once; its label counts in `label_set`. The position is the video id.
+        records: each video once, or as often as a split lists it; its label counts in `label_set`. The position is the video id.
         label_set: the classes of all splits.
         members: split name -> its part.
         views: temporal views per video.
@@ -82,30 +82,29 @@ def pool_splits(splits: Sequence[tuple[Split, Sequence[VideoRecord]]]) -> VideoP
     Args:
         splits: each with the rows of its annotation file; with equal views and crops.
 
-    Returns: the pool; classes and videos in the order of their first occurrence.
+    Returns: the pool, classes and videos in the order of their first occurrence.
 
     Raises:
-        ValueError: if two splits give a video different classes, or one lists a video twice.
+        ValueError: if two splits give a video different classes.
     """
     assert len({(split.views, split.crops) for split, _ in splits}) == 1, "splits of one pool look at videos alike"
     label_set, columns = join_label_sets([split.label_set for split, _ in splits])
-    position: dict[str, int] = {}
+    position: dict[tuple[str, int], int] = {}
     records: list[VideoRecord] = []
     listed: list[list[int]] = []
     for (split, rows), numbers in zip(splits, columns, strict=True):
-        own = []
+        own, seen = [], Counter[str]()
         for row in rows:
             label = numbers[row.label]
-            index = position.setdefault(row.path, len(records))
+            # A video that one split lists twice counts twice, as it always did.
+            index = position.setdefault((row.path, seen[row.path]), len(records))
+            seen[row.path] += 1
             if index == len(records):
                 records.append(row._replace(label=label))
             elif records[index].label != label:
                 names = label_set.names[records[index].label], label_set.names[label]
                 raise ValueError(f"{split.csv}:{row.line}: {row.path} is {names[1]!r} here, but {names[0]!r} elsewhere")
             own.append(index)
-        if len(set(own)) != len(own):
-            twice = next(index for index, count in Counter(own).items() if count > 1)
-            raise ValueError(f"{split.csv}: lists the video {records[twice].path} twice")
         listed.append(own)
     members = {}
     for (split, _), numbers, own in zip(splits, columns, listed, strict=True):

@@ -3,7 +3,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from slowfast.config.defaults import get_cfg
-from slowfast.datasets.build import build_dataset, build_mixup, build_split_loader, build_video_loader
+from slowfast.datasets.build import (
+    build_dataset,
+    build_mixup,
+    build_pool,
+    build_pool_loader,
+    build_split_loader,
+    build_video_loader,
+)
 from slowfast.datasets.label_set import LabelSet
 from slowfast.datasets.types import Split
 
@@ -55,12 +62,13 @@ def test_val_batch_has_the_training_size(cfg, make_split):
 
 
 def test_test_batch_counts_clips_and_holds_whole_videos(cfg, make_split):
-    split = make_split("test", rows=3, views=2, crops=3)
-    batches = list(build_split_loader(split, cfg=cfg))
+    pool = build_pool([make_split("test", rows=3, views=2, crops=3)], cfg=cfg)
+    batches = list(build_pool_loader(pool, cfg=cfg))
     assert [batch.video_id.tolist() for batch in batches] == [[0] * 6 + [1] * 6, [2] * 6]
     assert batches[0].frames.shape == (12, 3, 4, 40, 40)
     cfg.TEST.BATCH_SIZE = 2
-    assert [len(batch) for batch in build_split_loader(split, cfg=cfg)] == [6, 6, 6]
+    assert [len(batch) for batch in build_pool_loader(pool, cfg=cfg)] == [6, 6, 6]
+    assert [batch.video_id.tolist() for batch in build_pool_loader(pool, cfg=cfg, skip=[0, 2])] == [[1] * 6]
 
 
 def test_settings_reach_the_clips(cfg, make_split):

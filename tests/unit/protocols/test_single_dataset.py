@@ -1,15 +1,17 @@
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from slowfast.config.defaults import get_cfg
-from slowfast.config.values import PROTOCOL_NAMES
+from slowfast.config.defaults import assert_and_infer_cfg, get_cfg
+from slowfast.config.node import ConfigError
+from slowfast.config.values import LOOSE_PROTOCOLS, PROTOCOL_NAMES
 from slowfast.protocols import PROTOCOLS
-from slowfast.protocols.base import EvalProtocol
-from slowfast.protocols.build import build_protocol
+from slowfast.protocols.base import EvalProtocol, SplitScore, TableRequest
+from slowfast.protocols.build import build_protocol, protocol_class
+from slowfast.protocols.metrics import Tally
+from slowfast.report.published import METRICS
 
 
 @pytest.fixture
@@ -50,8 +52,9 @@ def test_file_names_and_views_can_be_chosen(cfg):
 
 def test_summary(cfg):
     logits = torch.tensor([[2.0, 1.0], [2.0, 1.0], [0.0, 1.0]])
-    scored = SimpleNamespace(logits=logits, label=torch.tensor([0, 1, 1]), num_expected=4)
-    summary = build_protocol(cfg).summarise({"test": scored})
+    tally = Tally(2)
+    tally.add(logits, torch.tensor([0, 1, 1]))
+    summary = build_protocol(cfg).summarise({"test": SplitScore(tally=tally, num_videos=4)})
     expected = {"top1_acc": 200 / 3, "top5_acc": 100.0, "mean_class_acc": 75.0, "coverage": 75.0}
     assert summary == pytest.approx(expected)
 
@@ -66,3 +69,25 @@ def test_unknown_protocol(cfg):
     cfg.PROTOCOL = "single_dataste"
     with pytest.raises(ValueError, match=r"^PROTOCOL: unknown value 'single_dataste'; did you mean 'single_dataset'\?"):
         build_protocol(cfg)
+
+
+def test_loose_files_have_no_table():
+    with pytest.raises(ValueError, match=r"^PROTOCOL: SingleDataset scores one set of files and has no table$"):
+        protocol_class("single_dataset").jobs(TableRequest(label_db="x", trains=False))
+    with pytest.raises(ValueError, match=r"has no table$"):
+        protocol_class("single_dataset").cells({})
+
+
+@pytest.mark.parametrize("name", [name for name in PROTOCOL_NAMES if name not in LOOSE_PROTOCOLS])
+def test_tables_have_the_columns_that_are_published(name):
+    protocol = protocol_class(name)
+    assert set(METRICS[name]) <= set(protocol.columns)
+    assert protocol.published_datasets
+
+
+@pytest.mark.parametrize("name", [name for name in PROTOCOL_NAMES if name not in LOOSE_PROTOCOLS])
+def test_prepared_protocols_need_a_dataset(name):
+    cfg = get_cfg()
+    cfg.PROTOCOL, cfg.MODEL.MODEL_NAME, cfg.MODEL.ARCH = name, "TemporalClipVideo", "vitb16"
+    with pytest.raises(ConfigError, match=r"^SPLITS\.DATASET: is empty, but PROTOCOL is"):
+        assert_and_infer_cfg(cfg)

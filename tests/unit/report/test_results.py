@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import pickle
 
@@ -5,6 +6,10 @@ import pytest
 import torch
 
 from slowfast.report import results as rs
+
+SPLIT = rs.SplitResult(
+    top1_acc=83.5, top5_acc=97, mean_class_acc=80, num_videos=8, num_scored=6, num_classes=101, csv="test.csv"
+)
 
 
 def result(**changes):
@@ -14,9 +19,11 @@ def result(**changes):
         "num_scored": 6,
         "missing": ("a.mp4: no video stream", "b.mp4: truncated"),
         "protocol": "single_dataset",
-        "split": "test.csv",
+        "splits": {"split1": SPLIT},
+        "dataset": "ucf101",
         "seed": 0,
         "config_sha256": "a" * 64,
+        "numbers_sha256": "c" * 64,
         "model_sha256": "b" * 64,
         "weights": "swa_2_22.pth",
         "weights_sha256": "0" * 64,
@@ -53,6 +60,9 @@ def test_empty_split_has_no_coverage():
         ({"config_sha256": "abc"}, "config_sha256 is 'abc'; expected 64"),
         ({"protocol": ""}, "protocol is ''; expected a name"),
         ({"seed": True}, "seed is True"),
+        ({"splits": {}}, "splits is {}; expected an object of split figures"),
+        ({"splits": {"a": dataclasses.replace(SPLIT, top1_acc=float("inf"))}}, "splits is .*inf"),
+        ({"splits": {"a": dataclasses.replace(SPLIT, num_official=-1)}}, "splits is .*-1"),
     ],
 )
 def test_wrong_values_are_refused_before_anything_is_written(tmp_path, changes, message):

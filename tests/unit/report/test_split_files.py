@@ -1,0 +1,51 @@
+import csv
+
+import pytest
+import torch
+
+from slowfast.report.split_files import SplitFiles
+
+NAMES = ['run, "fast"', "jump", "climb"]
+
+
+def rows(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def test_files_of_a_split(tmp_path):
+    scores = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [0.0, 1.0, 0.5]])
+    with SplitFiles(tmp_path / "split1", names=NAMES, paths=["a.mp4", "b,b.mp4", "c.mp4", "d.mp4"]) as files:
+        files.add(torch.tensor([0, 1]), torch.tensor([0, 0]), scores[:2])
+        files.add(torch.tensor([]).long(), torch.tensor([]).long(), scores[:0])
+        files.add(torch.tensor([3]), torch.tensor([1]), scores[2:])
+    folder = tmp_path / "split1"
+    assert rows(folder / "predictions.csv") == [
+        ["video", "label", "predicted", "in_top5"],
+        ["a.mp4", NAMES[0], NAMES[0], "1"],
+        ["b,b.mp4", NAMES[0], "jump", "1"],
+        ["d.mp4", "jump", "jump", "1"],
+    ]
+    assert rows(folder / "per_class.csv")[1:] == [
+        [NAMES[0], "2", "50.00", "100.00", "jump", "50.00"],
+        ["jump", "1", "100.00", "100.00", "", ""],
+        ["climb", "0", "", "", "", ""],
+    ]
+    assert rows(folder / "confusion.csv") == [
+        ["class", *NAMES],
+        [NAMES[0], "1", "1", "0"],
+        ["jump", "0", "1", "0"],
+        ["climb", "0", "0", "0"],
+    ]
+
+
+def fail_half_way(folder):
+    with SplitFiles(folder, names=NAMES, paths=["a"]) as files:
+        files.add(torch.tensor([0]), torch.tensor([0]), torch.zeros(1, 3))
+        raise RuntimeError
+
+
+def test_an_error_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError):
+        fail_half_way(tmp_path)
+    assert list(tmp_path.iterdir()) == []
