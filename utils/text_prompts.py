@@ -2,6 +2,8 @@
 """Encode the prompts of a dataset's classes with CLIP, for DATA.TEXT_AUG_FEATURE_FILE; or look at a class.
 
     python utils/text_prompts.py --dataset k400 --clip ViT-B/16 --output features
+    python utils/text_prompts.py --dataset k400 --clip ViT-B/16 --output features \
+        --classes label_db/k400/base_to_novel/{base,novel}_index2cls.json
     python utils/text_prompts.py --show "playing guitar" --plot guitar.svg
 
 Prompts are templates of classes_label_<dataset>.yml, filled with each class name, bare and followed by each sentence
@@ -14,6 +16,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +48,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--type", choices=KINDS, default="xmix", help="tails: all, none, of objects, action, sub-actions (default xmix)"
     )
     add("--templates", type=int, default=8, metavar="N", help="use the first N templates (default 8)")
-    add("--classes", type=Path, metavar="JSON", help="an index2cls file: these classes, in its order (default: all)")
+    add(
+        "--classes",
+        type=Path,
+        nargs="+",
+        metavar="JSON",
+        help="index2cls files: these classes, in their order, as they spell them (default: all)",
+    )
     add("--pad", action="store_true", help="repeat prompts instead of a mask and write the bare tensor, as published")
     add("--format", choices=("pt", "safetensors"), default="pt")
     add("--stem", help="beginning of the file name (default classes_text_feats, as published for training sets)")
@@ -68,6 +77,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def make_table(args: argparse.Namespace) -> PromptTable:
     """Put the prompts of the wanted classes together."""
     from slowfast.datasets.label_set import LabelSet
+    from slowfast.text.class_lists import join_lists
     from slowfast.text.features import prompt_table
     from slowfast.text.prompt_bank import read_class_file, read_prompts
 
@@ -75,13 +85,17 @@ def make_table(args: argparse.Namespace) -> PromptTable:
     labels = read_class_file(label_file)
     if args.templates > len(labels.templates):
         raise ValueError(f"--templates: {args.templates}, but {label_file} has {len(labels.templates)}")
-    names = LabelSet.from_json(args.classes).names if args.classes else labels.classes
+    names = own = labels.classes
+    if args.classes:
+        full = args.root / args.dataset / "index2cls.json"
+        names, own = join_lists(args.classes, dataset=LabelSet.from_json(full).names if full.is_file() else own)
     prompt_file = args.root / f"classes_xprompt_{args.dataset}.yml"
     tails = {} if args.type == "a" else read_prompts(prompt_file)
     try:
-        return prompt_table(names, tails, templates=labels.templates[: args.templates], kind=args.type, pad=args.pad)
+        table = prompt_table(own, tails, templates=labels.templates[: args.templates], kind=args.type, pad=args.pad)
     except ValueError as error:
         raise ValueError(f"{prompt_file}: {error}") from error
+    return replace(table, names=names)
 
 
 def load_clip(source: str, *, activation: Activation | None = None) -> tuple[CLIP, str]:
@@ -122,7 +136,7 @@ def load_clip(source: str, *, activation: Activation | None = None) -> tuple[CLI
 def file_name(args: argparse.Namespace, model: str) -> str:
     """The published name: classes_text_feats_k400_tpl8_xmix_ViT-B_16.pt."""
     stem, model = args.stem or "classes_text_feats", model.replace("/", "_")
-    classes = f"_{args.classes.stem.removesuffix('_index2cls')}" if args.classes else ""
+    classes = "".join(f"_{path.stem.removesuffix('_index2cls')}" for path in args.classes or ())
     return f"{stem}_{args.dataset}{classes}_tpl{args.templates}_{args.type}_{model}.{args.format}"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from slowfast.datasets.label_set import LabelSet, class_key
+from slowfast.text.class_lists import check_halves
 from slowfast.text.llm.records import CONTEXT_TOKENS, ActionGraph, Descriptors, ExtendedPrompts, RephrasedName, Triple
 from slowfast.text.prompt_bank import Edge, GraphEntry, PromptEntry, read_class_file, read_graphs, read_prompts
 from slowfast.text.tokenizer import Tokenizer
@@ -69,6 +70,7 @@ def check_dataset(root: str | Path, dataset: DatasetTexts) -> DatasetReport:
         _check_graphs_and_prompts(report, folder, names)
     covered = _check_parts(report, folder / dataset.name, dataset)
     _check_episodic(report, folder / dataset.name, names)
+    report.faults += check_halves(folder / dataset.name)
     rephrased = folder / dataset.name / "rephrased.json"
     if dataset.is_part and not rephrased.is_file():
         report.faults += [

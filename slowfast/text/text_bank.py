@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from slowfast.datasets.label_set import class_key
 from slowfast.text.feature_file import read_feature_file
 from slowfast.text.templates import ACTION_TEMPLATES
 from slowfast.text.tokenizer import Tokenizer
@@ -172,7 +173,8 @@ def load_feature_file(path: str | Path, *, names: Sequence[str], embed_dim: int)
     Args:
         path: a tensor [K, n, E] saved with ``torch.save``, or a file of `features.build_features`; any float dtype,
             any length.
-        names: class names of the label set, K, in any case; a rephrased one, "Name: sentence", may count by its name.
+        names: class names of the label set, K, of which letters and digits count, in any case; a rephrased one,
+            "Name: sentence", may count by its name.
         embed_dim: width of the joint space, E.
 
     Returns:
@@ -193,7 +195,7 @@ def load_feature_file(path: str | Path, *, names: Sequence[str], embed_dim: int)
     if file.names is None and rows != len(names):
         raise ValueError(f"{key}: {path}: has {rows} rows, but the label set has {len(names)} classes")
     features, mask = file.features, file.mask
-    if file.names is not None and not _same_classes(file.names, names):
+    if file.names is not None:
         chosen = _rows_by_name(file.names, names, where=f"{key}: {path}")
         features, mask = features[chosen], None if mask is None else mask[chosen]
     features = features.float()
@@ -214,32 +216,34 @@ def load_feature_file(path: str | Path, *, names: Sequence[str], embed_dim: int)
 def _rows_by_name(found: Sequence[str], wanted: Sequence[str], *, where: str) -> list[int]:
     """The row of a file, with its own class names, for each class of a label set.
 
+    Two classes of one name are told apart by their place only, if the lists agree row by row.
+
     Raises:
         ValueError: if the file lacks a class, or a name stands for two classes.
     """
-    rows: dict[str, list[int]] = {}
+    exact: dict[str, list[int]] = {}
+    alike: dict[str, list[int]] = {}
     for row, name in enumerate(found):
-        rows.setdefault(name.casefold(), []).append(row)
-    classes: dict[int, int] = {}
-    for number, name in enumerate(wanted):
+        exact.setdefault(name.casefold(), []).append(row)
+        alike.setdefault(class_key(name) or name, []).append(row)
+    hits: list[list[int]] = []
+    for name in wanted:
         short = name.partition(":")[0].strip()
-        hits = rows.get(name.casefold()) or rows.get(short.casefold())
-        if not hits:
-            near = difflib.get_close_matches(short.casefold(), rows, n=2) or sorted(rows)[:2]
-            nearest = ", ".join(repr(found[rows[name][0]]) for name in near)
+        spelled = exact.get(name.casefold()) or exact.get(short.casefold())
+        hits.append(spelled or alike.get(class_key(name)) or alike.get(class_key(short)) or [])
+        if not hits[-1]:
+            near = difflib.get_close_matches(short.casefold(), exact, n=2) or sorted(exact)[:2]
+            nearest = ", ".join(repr(found[exact[key][0]]) for key in near)
             raise ValueError(f"{where}: has no class {short!r} among its {len(found)}; nearest: {nearest}")
-        twice = f"rows {hits[0]} and {hits[1]} of the file" if len(hits) > 1 else ""
-        if hits[0] in classes:
-            twice = f"labels {classes[hits[0]]} and {number} of the label set"
+    if len(found) == len(wanted) and all(row in rows for row, rows in enumerate(hits)):
+        return list(range(len(found)))
+    labels: dict[int, int] = {}
+    for label, rows in enumerate(hits):
+        twice = f"rows {rows[0]} and {rows[1]} of the file" if len(rows) > 1 else ""
+        if rows[0] in labels:
+            twice = f"labels {labels[rows[0]]} and {label} of the label set"
         if twice:
-            raise ValueError(f"{where}: {twice} are both {short!r}; such lists fit only if they are equal, row by row")
-        classes[hits[0]] = number
-    return list(classes)
-
-
-def _same_classes(found: Sequence[str], wanted: Sequence[str]) -> bool:
-    """Whether lists agree name by name, where a label set may have rephrased ones, "Name: sentence"."""
-    return len(found) == len(wanted) and all(
-        row.casefold() in (name.casefold(), name.partition(":")[0].strip().casefold())
-        for row, name in zip(found, wanted, strict=True)
-    )
+            name = found[rows[0]]
+            raise ValueError(f"{where}: {twice} are both {name!r}; such lists fit only if they are equal, row by row")
+        labels[rows[0]] = label
+    return list(labels)

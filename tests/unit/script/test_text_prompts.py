@@ -101,6 +101,29 @@ def test_some_classes_in_an_order_of_their_own(run, tmp_path):
     assert load_feature_file(path, names=["sleeping", "surfing"], embed_dim=32).mask.sum(dim=1).tolist() == [12, 8]
 
 
+def test_lists_that_spell_classes_in_their_own_way(run, label_db, tmp_path):
+    folder = label_db / "toy" / "base_to_novel"
+    folder.mkdir(parents=True)
+    (folder.parent / "index2cls.json").write_text(json.dumps(dict(enumerate(NAMES))))
+    for half, names, ids in (("base", ["sleeping", "surf-ing"], [2, 0]), ("novel", ["pouring a tea"], [1])):
+        (folder / f"{half}_index2cls.json").write_text(json.dumps(dict(enumerate(names))))
+        (folder / f"{half}_ids.json").write_text(json.dumps(ids))
+    assert run().returncode == 0
+    done = run("--classes", folder / "base_index2cls.json", folder / "novel_index2cls.json")
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / "classes_text_feats_toy_base_novel_tpl2_xmix_tiny.pt"
+    assert torch.load(path, weights_only=True)["names"] == ["sleeping", "surf-ing", "pouring a tea"]
+    own = load_feature_file(tmp_path / "classes_text_feats_toy_tpl2_xmix_tiny.pt", names=NAMES, embed_dim=32)
+    for names, rows in ((["pouring a tea"], [1]), (["surfing", "sleeping"], [0, 2])):
+        bank = load_feature_file(path, names=names, embed_dim=32)
+        assert torch.equal(bank.mask, own.mask[rows])
+        assert torch.allclose(bank.features, own.features[rows], atol=1e-6)
+    (folder / "novel_ids.json").write_text("[0]")
+    done = run("--classes", folder / "novel_index2cls.json")
+    message = f"{folder / 'novel_ids.json'}: entry 0: 'pouring a tea' cannot be class 0 of the dataset, 'surfing'"
+    assert (done.returncode, done.stderr) == (1, f"error: {message}\n")
+
+
 def test_a_class_is_shown_and_drawn(run, tmp_path):
     pytest.importorskip("matplotlib")
     done = run("--show", "Surfing", "--plot", tmp_path / "graph.svg", encode=False)

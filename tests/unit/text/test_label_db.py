@@ -127,6 +127,14 @@ def without(file):
     return lambda folder: (folder / file).unlink()
 
 
+def with_half(*, ids):
+    def plant(folder):
+        write_json(folder / "toy" / "base_to_novel" / "base_index2cls.json", NAMES[:2])
+        (folder / "toy" / "base_to_novel" / "base_ids.json").write_text(json.dumps(ids))
+
+    return plant
+
+
 TAILS = tails_of("surfing").object_tails
 BASE = "toy/halves/base"
 SPATIAL = "toy/descriptors/spatio_descriptors/4_descriptors.json"
@@ -234,6 +242,11 @@ FAULTS = {
     "gap in an episodic list": (
         in_text("toy/episodic/toy/train_index2cls.json", '"1"', '"2"'),
         'toy/episodic/toy/train_index2cls.json: key "1" is missing',
+    ),
+    "half of the classes": (with_half(ids=[0, 1]), "toy/base_to_novel: class 2 'sleeping' is in none of the lists"),
+    "half at the wrong positions": (
+        with_half(ids=[0, 2]),
+        "toy/base_to_novel/base_ids.json: entry 1: 'pouring tea' cannot be class 2 of the dataset, 'sleeping'",
     ),
     "no descriptors": (without(SPATIAL), f"{SPATIAL}: No such file"),
     "descriptors of too few classes": (

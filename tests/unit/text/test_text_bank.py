@@ -206,6 +206,7 @@ def test_names_agree_in_another_case_and_when_rephrased(tmp_path, names):
         (["climbing stairs", "Surfing"], [2, 0]),
         (["climbing stairs", "pouring tea", "surfing"], [2, 1, 0]),
         (["Pouring tea: hot water leaves a pot"], [1]),
+        (["climbing_stairs", "PouringTea"], [2, 1]),
     ],
 )
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
@@ -253,6 +254,15 @@ def test_two_classes_of_one_name_fit_the_list_that_the_file_was_made_for(tmp_pat
     message = "labels 0 and 2 of the label set are both 'surfing'; such lists fit only if they are equal, row by row"
     with pytest.raises(ValueError, match=f"^{re.escape(f'{KEY}: {path}: {message}')}$"):
         load_feature_file(path, names=["surfing", "pouring tea", "surfing: on waves"], embed_dim=8)
+
+
+def test_names_that_differ_in_signs_only_are_told_apart(tmp_path):
+    path = tmp_path / "features.pt"
+    masked_file(path, names=["C", "C++", "C#"])
+    whole = load_feature_file(path, names=["C", "C++", "C#"], embed_dim=8).features
+    assert torch.equal(load_feature_file(path, names=["c#", "c", "c++"], embed_dim=8).features, whole[[2, 0, 1]])
+    with pytest.raises(ValueError, match=r"rows 0 and 1 of the file are both 'C'; such lists fit only if they are"):
+        load_feature_file(path, names=["C--"], embed_dim=8)
 
 
 def test_file_without_names_serves_its_own_number_of_classes_only(tmp_path):
