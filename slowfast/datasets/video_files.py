@@ -267,13 +267,13 @@ class ListWriter:
     class_files: Mapping[str, str]
 
     def write(self, drafts: Mapping[str, DraftList], found: Found) -> PreparedDataset:
-        """Write class files, lists and manifest; remove the lists of an earlier run.
+        """Write class files, lists and manifest; remove the lists of an earlier run. Lists without rows are left out.
 
         A manifest never names a list that is not there: it goes first and comes last.
 
         Raises:
             MissingVideosError: if videos are missing and that is refused; the lists of an earlier run stay.
-            ValueError: if a list would be empty.
+            ValueError: if no list would have a row.
         """
         splits = self.folder / SPLITS_FOLDER
         missing = missing_videos(drafts, found)
@@ -284,7 +284,7 @@ class ListWriter:
                 f"{self.root}: {len(videos)} videos of {', '.join(missing)} were not found, see {splits / MISSING}; "
                 "--missing keep leaves them in the lists, --missing drop leaves them out"
             )
-        lists = {name: self._entry(name, entry, missing.get(name, [])) for name, entry in drafts.items()}
+        lists = self._entries(drafts, missing)
         earlier = self._earlier_files()
         (splits / MANIFEST).unlink(missing_ok=True)
         for path, text in self.class_files.items():
@@ -297,26 +297,31 @@ class ListWriter:
             sources=dict(self.sources),
             seed=self.seed,
         )
-        for name, entry in drafts.items():
-            atomic_write_text(dataset.csv(name), self._text(entry, found[name]))
+        for name in lists:
+            atomic_write_text(dataset.csv(name), self._text(drafts[name], found[name]))
         write_manifest(dataset)
         new = {dataset.csv(name) for name in lists} | {self.folder / path for path in self.class_files}
         _remove(earlier - new, top=splits)
         return dataset
 
-    def _entry(self, name: str, entry: DraftList, missing: list[str]) -> PreparedList:
-        dropped = len(missing) if self.missing == "drop" else 0
-        if len(entry.rows) == dropped:
-            where = f", none of its videos is below {self.root}" if dropped else ""
-            raise ValueError(f"list {name} ({entry.origin}) would be empty{where}")
-        return PreparedList(
-            classes=entry.classes,
-            rows=len(entry.rows) - dropped,
-            official=entry.official,
-            missing=len(missing),
-            dropped=dropped,
-            origin=entry.origin,
-        )
+    def _entries(self, drafts: Mapping[str, DraftList], missing: Mapping[str, list[str]]) -> dict[str, PreparedList]:
+        """What the manifest says of each list; a list that lost all its rows is left out."""
+        lists = {}
+        for name, entry in drafts.items():
+            absent = len(missing.get(name, ()))
+            dropped = absent if self.missing == "drop" else 0
+            if len(entry.rows) > dropped:
+                lists[name] = PreparedList(
+                    classes=entry.classes,
+                    rows=len(entry.rows) - dropped,
+                    official=entry.official,
+                    missing=absent,
+                    dropped=dropped,
+                    origin=entry.origin,
+                )
+        if not lists:
+            raise ValueError(f"{self.root}: none of the videos of any list is there")
+        return lists
 
     def _text(self, entry: DraftList, paths: tuple[str | None, ...]) -> str:
         rows = []
