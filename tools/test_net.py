@@ -143,9 +143,10 @@ class TestRun:
 
     def _identity(self, pool: VideoPool) -> str:
         """All that the scores depend on: an interrupted test goes on only if none of it changed."""
-        text = self.cfg.DATA.TEXT_AUG_FEATURE_FILE if self.cfg.DATA.TEXT_AUG else ""
+        cfg = self.cfg
+        text = cfg.DATA.TEXT_AUG_FEATURE_FILE if cfg.DATA.TEXT_AUG else ""
         parts: dict[str, object] = {
-            "config": numbers_hash(self.cfg),
+            "config": numbers_hash(cfg),
             "views": pool.views,
             "model": self.model_sha256,
             "text": sha256_file(text) if text else "",
@@ -154,7 +155,7 @@ class TestRun:
             "videos": [record[:2] for record in pool.records],
         }
         # Masks that are drawn anew for every batch make a test that was interrupted another one.
-        if not self.cfg.TEST.AUTO_RESUME or self.cfg.MODEL.TEMPORAL_SHUFFLE_EVAL:
+        if not cfg.TEST.AUTO_RESUME or cfg.MODEL.TEMPORAL_SHUFFLE_EVAL:
             parts["start"] = time.time_ns()
         return repr(parts)
 

@@ -62,7 +62,8 @@ class VideoPool:
     those of the pool.
 
     Attributes:
-        records: each video once, or as often as a split lists it; its label counts in `label_set`. The position is the video id.
+        records: each video once, or as often as a split lists it; its label counts in `label_set`. The position is the
+            video id.
         label_set: the classes of all splits.
         members: split name -> its part.
         views: temporal views per video.
