@@ -22,6 +22,8 @@ import numpy as np
 from slowfast.datasets.synthetic import COLOURS, MotionShapes, render_clip, write_video
 
 LABEL_DB = Path(__file__).resolve().parents[1] / "label_db"
+OWN_NAME = "kitchen"
+"""Name of the dataset made of a plain folder."""
 SPEC = MotionShapes(size_px=32, num_frames=12, fps=12)
 _CLASSES_PER_HALF = 3
 _ID_CHARACTERS = string.ascii_letters + string.digits + "-_"
@@ -49,10 +51,17 @@ class Miniature:
         return list(dict.fromkeys(self.videos.values()))
 
     @property
+    def dataset(self) -> str:
+        """Its folder in label_db."""
+        return OWN_NAME if self.annotations is None else self.name
+
+    @property
     def arguments(self) -> list[str]:
         """What tools/prepare_data.py needs to be told."""
         words = [self.name, "--root", str(self.root)]
-        return words if self.annotations is None else [*words, "--annotations", str(self.annotations), "--any-counts"]
+        if self.annotations is None:
+            return [*words, "--name", self.dataset]
+        return [*words, "--annotations", str(self.annotations), "--any-counts"]
 
 
 def write_miniature(name: str, folder: Path, *, seed: int = 0) -> Miniature:

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import av
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
+
+from slowfast.datasets.prepared import read_manifest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOOLS = REPOSITORY / "tools"
@@ -151,28 +154,53 @@ def shell(recipe, environment):
     return run
 
 
+@pytest.fixture(scope="session")
+def call_tool():
+    """Runs a tool in this process, which loads torch once: call_tool(name, [word, ...]) -> status."""
+
+    def call(tool, arguments):
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+                patch.delenv(name, raising=False)
+            patch.syspath_prepend(str(TOOLS))
+            spec = importlib.util.spec_from_file_location(tool, TOOLS / f"{tool}.py")
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            try:
+                return module.main([str(word) for word in arguments])
+            except SystemExit as end:
+                return end.code
+            finally:
+                _close_logs()
+
+    return call
+
+
 @pytest.fixture
-def net(recipe, capfd, monkeypatch):
-    """Runs tools/run_net.py in this process, which loads torch once: net({KEY: value}) -> (status, stdout, stderr)."""
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.syspath_prepend(str(TOOLS))
+def net(recipe, call_tool, capfd):
+    """Runs tools/run_net.py in this process: net({KEY: value}) -> (status, stdout, stderr)."""
 
     def run(options, *, tool="run_net", arguments=(), cfg=recipe):
-        spec = importlib.util.spec_from_file_location(tool, TOOLS / f"{tool}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
         capfd.readouterr()
-        try:
-            status = module.main(["--cfg", str(cfg), *map(str, arguments), "--opts", *_words(options)])
-        except SystemExit as end:
-            status = end.code
-        finally:
-            _close_logs()
+        status = call_tool(tool, ["--cfg", cfg, *arguments, "--opts", *_words(options)])
         captured = capfd.readouterr()
         return status, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def prepared(miniature, call_tool, tmp_path_factory):
+    """Prepares a miniature dataset, once each, all in one folder: prepared(name) -> PreparedDataset."""
+    label_db = tmp_path_factory.mktemp("prepared")
+
+    @cache
+    def prepare(name):
+        made = miniature(name)
+        assert call_tool("prepare_data", [*made.arguments, "--output", label_db]) == 0
+        return read_manifest(label_db, made.dataset)
+
+    return prepare
 
 
 def _close_logs():
