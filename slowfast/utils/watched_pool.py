@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -39,7 +39,7 @@ class Outcome(Generic[T, R]):
 
 def run_watched(
     function: Callable[[T], R], tasks: Iterable[T], *, workers: int, timeout_seconds: float
-) -> Iterator[Outcome[T, R]]:
+) -> Generator[Outcome[T, R], None, None]:
     """Call `function` on every task, in processes of their own, and give the outcomes as they come.
 
     The processes are spawned, so the calling script needs its `if __name__ == "__main__":`. They are all ended when
@@ -67,7 +67,7 @@ def run_watched(
 
 def _run(
     function: Callable[[T], R], tasks: Iterator[T], workers: int, timeout_seconds: float
-) -> Iterator[Outcome[T, R]]:
+) -> Generator[Outcome[T, R], None, None]:
     pool: list[_Worker[T, R]] = []
     try:
         while True:

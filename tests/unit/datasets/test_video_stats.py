@@ -1,0 +1,70 @@
+import pytest
+
+from slowfast.datasets.video_stats import VideoFacts, VideoStats
+
+
+def facts(**changes):
+    values = {
+        "frames": 300,
+        "fps": 30.0,
+        "width": 320,
+        "height": 240,
+        "codec": "h264",
+        "size_bytes": 500_000,
+        "b_frames": False,
+        "longest_gop": 16,
+    }
+    return VideoFacts(**{**values, **changes})
+
+
+def test_numbers():
+    stats = VideoStats.of(
+        [
+            facts(frames=1),
+            facts(frames=150, fps=25.0, width=1920, height=1080, codec="mpeg4"),
+            facts(frames=300, b_frames=True, longest_gop=33),
+            facts(frames=301, fps=30000 / 1001),
+        ]
+    )
+    assert stats.frames == (1, 300, 301)
+    assert stats.fps == {"30": 2, "25": 1, "29.97": 1}
+    assert stats.sizes == {"320x240": 3, "1920x1080": 1}
+    assert stats.codecs == {"h264": 3, "mpeg4": 1}
+    assert (stats.b_frames, stats.long_gop, stats.large) == (0.25, 0.25, 0.25)
+    assert stats.hours == pytest.approx((1 / 30 + 6 + 10 + 301 * 1001 / 30000) / 3600)
+    assert stats.gigabytes == pytest.approx(0.002)
+
+
+def test_lines():
+    sizes = [(320, 240), (320, 240), (64, 48), (640, 360), (1920, 1080), (720, 480)]
+    stats = VideoStats.of([facts(width=width, height=height) for width, height in sizes])
+    assert stats.lines() == [
+        "6 videos, 0.0 hours, 0.00 GB",
+        "frames: 300 to 300, median 300",
+        "frames per second: 30 (6)",
+        "picture size: 320x240 (2), 64x48 (1), 640x360 (1) and 2 more",
+        "codec: h264 (6)",
+        "50% have a short side above 320 pixels: transcoding them once makes decoding several times faster",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({}, None),
+        ({"longest_gop": 250}, "100% have more than 32 frames between keyframes"),
+        ({"b_frames": True, "height": 1080}, "100% have B-frames"),
+        ({"width": 1920, "height": 1080}, "100% have a short side above 320 pixels"),
+    ],
+)
+def test_advice(changes, found):
+    advice = VideoStats.of([facts(**changes)]).advice()
+    assert advice is None if found is None else advice.startswith(found)
+
+
+def test_a_few_odd_videos_are_no_reason():
+    assert VideoStats.of([facts()] * 19 + [facts(longest_gop=250)]).advice() is None
+
+
+def test_nothing():
+    assert VideoStats.of([]) is None
