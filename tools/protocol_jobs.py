@@ -98,6 +98,7 @@ def plan_jobs(base: CfgNode, args: argparse.Namespace) -> list[PlannedJob]:
         shots=args.shots,
         seeds=args.seeds,
         source=args.source,
+        halves=args.halves,
     )
     planned: dict[str, PlannedJob] = {}
     for job in protocol_class(args.protocol).jobs(request):
@@ -134,7 +135,6 @@ def _plan_job(job: Job, base: CfgNode, args: argparse.Namespace, weights: Path |
         **job.options,
         "OUTPUT_DIR": str(folder),
         "SPLITS.LABEL_DB": args.label_db,
-        "SPLITS.HALVES": args.halves,
         "SPLITS.ALL_TESTS": args.all_tests,
         "DATA.PATH_PREFIX": _video_folders(args.videos).get(job.dataset, ""),
     }

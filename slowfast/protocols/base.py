@@ -112,6 +112,7 @@ class TableRequest:
         shots: K of few-shot.
         seeds: draws of base-to-novel.
         source: zero-shot: dataset to train on.
+        halves: zero-shot: score half-class draws too, of the datasets that have some.
         label_db: folder of the datasets.
     """
 
@@ -121,6 +122,7 @@ class TableRequest:
     shots: Sequence[int] = (2, 4, 8, 16)
     seeds: Sequence[int] = (1, 2, 3)
     source: str = "k400"
+    halves: bool = False
 
 
 Results = Mapping[str, tuple[Job, Mapping[str, float]]]

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from slowfast.datasets.prepared import PreparedDataset
+from slowfast.datasets.prepared import PreparedDataset, read_manifest
 from slowfast.datasets.types import Split
 from slowfast.protocols.base import (
     Collected,
@@ -85,7 +85,9 @@ class ZeroShot(EvalProtocol):
             first = {**options, "SPLITS.DATASET": request.source}
             jobs.append(Job(name=source, dataset=request.source, options=first, trains=True, tests=False))
         for dataset in datasets:
-            own = {**options, "SPLITS.DATASET": dataset}
+            own: dict[str, Any] = {**options, "SPLITS.DATASET": dataset}
+            if request.halves:  # Kinetics-600 has none
+                own["SPLITS.HALVES"] = _has_halves(read_manifest(request.label_db, dataset))
             jobs.append(Job(name=dataset, dataset=dataset, options=own, trains=False, weights_from=source))
         return jobs
 
@@ -111,6 +113,10 @@ class ZeroShot(EvalProtocol):
 
 def _kind(name: str) -> str | None:
     return next((kind for kind, pattern in _KINDS.items() if re.fullmatch(pattern, name)), None)
+
+
+def _has_halves(dataset: PreparedDataset) -> bool:
+    return "half" in map(_kind, _test_names(dataset))
 
 
 def _test_names(dataset: PreparedDataset) -> list[str]:

@@ -97,3 +97,9 @@ def test_a_dataset_that_was_not_prepared(cfg):
     cfg.PROTOCOL, cfg.SPLITS.DATASET = "zero_shot", "hmdb51"
     with pytest.raises(ValueError, match=r"manifest\.json: no such file; it is made by tools/prepare_data\.py hmdb51"):
         build_protocol(cfg).eval_splits()
+
+
+def test_halves_are_scored_where_there_are_some(ucf, prepare):
+    prepare("k600", {"zero_shot_split1/test": ("index2cls.json", NAMES, ROWS)})
+    request = TableRequest(label_db=ucf.SPLITS.LABEL_DB, trains=False, datasets=["ucf101", "k600"], halves=True)
+    assert [job.options["SPLITS.HALVES"] for job in ZeroShot.jobs(request)] == [True, False]
