@@ -2,8 +2,7 @@
 """Encode the prompts of a dataset's classes with CLIP, for DATA.TEXT_AUG_FEATURE_FILE; or look at a class.
 
     python utils/text_prompts.py --dataset k400 --clip ViT-B/16 --output features
-    python utils/text_prompts.py --dataset k400 --clip ViT-B/16 --output features \
-        --classes label_db/k400/base_to_novel/{base,novel}_index2cls.json
+    python utils/text_prompts.py --dataset k400 --clip ViT-B/16 --output features --classes A.json B.json
     python utils/text_prompts.py --show "playing guitar" --plot guitar.svg
 
 Prompts are templates of classes_label_<dataset>.yml, filled with each class name, bare and followed by each sentence
