@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -75,9 +76,11 @@ class TunedHead(TextHead):
         super().__init__()
         self.head = nn.Parameter(torch.empty(0, embed_dim))
         self.register_buffer("mask", None, persistent=False)
+        self._kept: tuple[tuple[int, int, int], Tensor] | None = None
 
     def set_bank(self, bank: TextBank, clip: CLIP) -> None:
         """Start from the bank's features; with another number of rows before an optimiser takes the parameter only."""
+        self._kept = None
         features = bank_features(bank, clip).to(self.head.device)
         if features.shape == self.head.shape:
             with torch.no_grad():
@@ -86,10 +89,30 @@ class TunedHead(TextHead):
             self.head = nn.Parameter(features.clone())
         self.mask = _bank_mask(bank, self.head.device)
 
+    def train(self, mode: bool = True) -> TunedHead:
+        """Switch the mode; training has no use for what scoring keeps."""
+        if mode:
+            self._kept = None
+        return super().train(mode)
+
     def forward(self, clip: CLIP) -> ClassText:
         """Return the rows at unit norm; the model is not used. Rows outside the mask stay as they are."""
         del clip
-        return ClassText(unit_norm(self.head), mask=self.mask)
+        keeps = not (self.training or torch.is_grad_enabled() or self.head.is_inference())
+        return ClassText(self._unit_rows() if keeps else unit_norm(self.head), mask=self.mask)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TunedHead:
+        """Move or convert; the new rows may lie where the old ones did."""
+        self._kept = None
+        return super()._apply(fn, recurse)
+
+    def _unit_rows(self) -> Tensor:
+        """The rows at unit norm, computed once as long as nothing writes to them: it costs more than a score."""
+        state = (id(self.head), self.head.data_ptr(), self.head._version)
+        if self._kept is None or self._kept[0] != state:
+            with torch.inference_mode(mode=False), torch.no_grad():
+                self._kept = (state, unit_norm(self.head))
+        return self._kept[1]
 
 
 class EncodedText(TextHead):

@@ -56,6 +56,51 @@ def test_tuned_head_starts_from_the_features_and_stays_at_unit_norm(clip, shape)
     assert head.head.grad.any()
 
 
+def change_in_place(head):
+    with torch.no_grad():
+        head.head[0] += 1
+
+
+def change_by_loading(head):
+    head.load_state_dict({"head": head.head.detach() + torch.randn(3, 4, 32)})
+
+
+def change_by_an_optimizer(head):
+    head.head.grad = torch.randn(3, 4, 32)
+    torch.optim.AdamW([head.head], lr=0.1).step()
+
+
+def change_by_moving(head):
+    head.double().float().head.data.mul_(torch.rand(3, 4, 1)).add_(0.1)
+
+
+def change_the_bank(head):
+    head.set_bank(TextBank(features=unit_norm(torch.randn(2, 4, 32))), None)
+
+
+@pytest.mark.parametrize(
+    "change", [change_in_place, change_by_loading, change_by_an_optimizer, change_by_moving, change_the_bank]
+)
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_a_tuned_head_is_normalised_once_for_all_videos_but_anew_after_a_change(clip, change, context):
+    head = TunedHead(32).eval()
+    head.set_bank(TextBank(features=torch.randn(3, 4, 32)), clip)
+    with context():
+        before = head(clip).features
+        assert head(clip).features is before
+        assert torch.equal(before, unit_norm(head.head))
+        assert not before.is_inference()
+    assert head(clip).features.requires_grad  # outside, a gradient may be asked for
+    change(head)
+    with context():
+        found = head(clip).features
+        assert torch.equal(found, unit_norm(head.head))
+        assert not torch.equal(found[:2], before[:2])
+    head.train()
+    assert head(clip).features.requires_grad
+    assert not [name for name in head.state_dict() if name != "head"]
+
+
 @pytest.mark.parametrize("make", [FixedText, TunedHead])
 def test_features_bring_their_mask_and_the_next_bank_takes_it_away(clip, make):
     head, features = make(32), unit_norm(torch.randn(3, 4, 32))
