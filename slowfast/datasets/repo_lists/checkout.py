@@ -169,7 +169,10 @@ class Checkout:
 
     def _csv_names(self, file: PurePosixPath, part: str) -> list[str] | None:
         del part
-        rows = [row for row in csv.reader(self.text(file).splitlines()) if "".join(row).strip()]
+        try:
+            rows = [row for row in csv.reader(self.text(file).split("\n")) if "".join(row).strip()]
+        except csv.Error as error:
+            raise ValueError(f"{self.where(file)}: not readable as CSV ({error})") from error
         if len(rows) < 2 or [field.strip().lower() for field in rows[0]] != ["id", "name"]:
             return None
         # Names with a comma are not always quoted.

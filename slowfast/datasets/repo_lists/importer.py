@@ -38,13 +38,13 @@ class ImportedLists:
 
     Attributes:
         lists: by our names, see `slowfast/datasets/prepared.py`; paths are those of the checkout's lists.
-        class_files: class file relative to `label_db/<dataset>` -> class names in label order, for the files that
-            `label_db` does not have. The names are those of the dataset's own index2cls.json.
+        class_files: class file relative to `label_db/<dataset>` -> its classes as labels of the dataset's own
+            index2cls.json, for the files that `label_db` does not have.
         sources: file that was read -> sha256.
     """
 
     lists: Mapping[str, DraftList]
-    class_files: Mapping[str, tuple[str, ...]]
+    class_files: Mapping[str, tuple[int, ...]]
     sources: Mapping[str, str]
 
 
@@ -54,8 +54,8 @@ class _Candidate:
     labelled: Labelled
 
     @property
-    def content(self) -> tuple[Counter[tuple[str, int]], tuple[str, ...] | None]:
-        return Counter(self.labelled.rows), self.labelled.names
+    def content(self) -> tuple[Counter[tuple[str, int]], tuple[int, ...] | None]:
+        return Counter(self.labelled.rows), self.labelled.ids
 
 
 def import_lists(repo: Path, dataset: str, *, label_db: Path) -> ImportedLists:
@@ -94,9 +94,9 @@ def import_lists(repo: Path, dataset: str, *, label_db: Path) -> ImportedLists:
     return ImportedLists(
         lists=lists,
         class_files={
-            candidate.source.rule.classes: candidate.labelled.names
+            candidate.source.rule.classes: candidate.labelled.ids
             for candidate in chosen.values()
-            if candidate.labelled.names is not None
+            if candidate.labelled.ids is not None
         },
         sources=_sources(checkout, chosen.values()),
     )
@@ -125,8 +125,8 @@ def _pick(name: str, candidates: Sequence[_Candidate | None]) -> _Candidate | No
     if others:
         files = " and ".join(candidate.source.where for candidate in [best, *others])
         raise ValueError(f"{name}: {files} differ; give the folder of the one to import instead of the whole checkout")
-    if best.labelled.note:
-        logger.warning("%s", best.labelled.note)
+    for note in best.labelled.notes:
+        logger.warning("%s", note)
     return best
 
 

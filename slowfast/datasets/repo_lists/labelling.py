@@ -49,14 +49,14 @@ class Labelled:
     Attributes:
         rows: path and label, in the order of the list.
         class_file: class file of the checkout that the labels were read with; None if there is none.
-        names: the classes, where our class file has to be written.
-        note: what a user should know about it, in one line; empty if nothing.
+        ids: the classes, as labels of the dataset's own class file, where our class file has to be written.
+        notes: what a user should know about it, one line each.
     """
 
     rows: tuple[tuple[str, int], ...]
     class_file: PurePosixPath | None = None
-    names: tuple[str, ...] | None = None
-    note: str = ""
+    ids: tuple[int, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 class NotUsableError(Exception):
@@ -74,12 +74,15 @@ def label_known(source: ListFile) -> Labelled:
     known = KnownClasses.read(source.folder, source.rule.classes)
     chosen = _choose(source, known.match)
     class_file, labels = chosen if chosen else (None, tuple(range(len(known.names))))
-    note = ""
+    notes = []
     if class_file is None:
         patterns = ", ".join(pattern.removeprefix("./") for pattern in source.rule.class_files)
-        note = f"{source.where}: no class file for it ({patterns}); its labels are taken for those of {known.file}"
+        notes.append(
+            f"{source.where}: no class file for it ({patterns}); its labels are taken for those of {known.file}"
+        )
     rows = _relabel(source, labels)
-    return Labelled(rows=rows, class_file=class_file, note=note or _check_folders(source, rows, known.keys))
+    notes += _check_folders(source, rows, known.keys)
+    return Labelled(rows=rows, class_file=class_file, notes=tuple(notes))
 
 
 def label_draw(source: ListFile) -> Labelled:
@@ -101,9 +104,8 @@ def label_draw(source: ListFile) -> Labelled:
     if len(set(ids)) < len(ids):
         raise ValueError(f"{source.checkout.where(class_file)}: has a class twice")
     rows = _relabel(source, tuple(range(len(ids))))
-    note = _check_folders(source, rows, [whole.keys[number] for number in ids])
-    names = tuple(whole.names[number] for number in ids)
-    return Labelled(rows=rows, class_file=class_file, names=names, note=note)
+    notes = _check_folders(source, rows, [whole.keys[number] for number in ids])
+    return Labelled(rows=rows, class_file=class_file, ids=ids, notes=tuple(notes))
 
 
 def label_folders(source: ListFile) -> Labelled:
@@ -121,8 +123,8 @@ def label_folders(source: ListFile) -> Labelled:
             raise NotUsableError(f"line {row.line}: the folder of {row.path!r} does not name the class of {row.label}")
     if sorted(found) != list(range(len(found))) or len(set(found.values())) < len(found):
         raise NotUsableError("its labels are not 0 to K-1, one for each folder")
-    names = tuple(whole.names[found[label]] for label in range(len(found)))
-    return Labelled(rows=tuple((row.path, row.label) for row in source.rows), names=names)
+    ids = tuple(found[label] for label in range(len(found)))
+    return Labelled(rows=tuple((row.path, row.label) for row in source.rows), ids=ids)
 
 
 LABELS: dict[str, Callable[[ListFile], Labelled]] = {
@@ -168,25 +170,25 @@ def _relabel(source: ListFile, labels: Sequence[int]) -> tuple[tuple[str, int], 
     return tuple((row.path, labels[row.label]) for row in source.rows)
 
 
-def _check_folders(source: ListFile, rows: Sequence[tuple[str, int]], keys: Sequence[Sequence[str]]) -> str:
-    """Compare labels with the classes that folders of videos are named after, where they are; returns a note.
+def _check_folders(source: ListFile, rows: Sequence[tuple[str, int]], keys: Sequence[Sequence[str]]) -> list[str]:
+    """Compare labels with the classes that folders of videos are named after, where they are; returns notes.
 
     Raises:
         ValueError: if most of such folders contradict the labels.
     """
-    named = {key: label for label, spellings in enumerate(keys) for key in spellings}
-    folders = [named.get(class_key(PurePosixPath(path).parent.name)) for path, _ in rows]
-    known = [(folder, label) for folder, (_, label) in zip(folders, rows, strict=True) if folder is not None]
-    wrong = [
-        row.line
-        for row, folder, (_, label) in zip(source.rows, folders, rows, strict=True)
-        if folder not in (None, label)
-    ]
+    owners: dict[str, set[int]] = {}
+    for label, spellings in enumerate(keys):
+        for key in spellings:
+            owners.setdefault(key, set()).add(label)
+    known = wrong = first = 0
+    for row, (path, label) in zip(source.rows, rows, strict=True):
+        owner = owners.get(class_key(PurePosixPath(path).parent.name))
+        known += owner is not None
+        if owner is not None and label not in owner:
+            first, wrong = first or row.line, wrong + 1
     if not wrong:
-        return ""
-    message = f"{source.where}:{wrong[0]}: the folder is that of another class than the label"
-    if 2 * len(wrong) > len(known):
-        raise ValueError(
-            f"{message}, as in {len(wrong)} of {len(known)} lines; do list and class file belong together?"
-        )
-    return f"{message}, as in {len(wrong)} of {len(known)} lines; the labels are kept"
+        return []
+    message = f"{source.where}:{first}: the folder is that of another class than the label"
+    if 2 * wrong > known:
+        raise ValueError(f"{message}, as in {wrong} of {known} lines; do list and class file belong together?")
+    return [f"{message}, as in {wrong} of {known} lines; the labels are kept"]
