@@ -279,9 +279,10 @@ class ListWriter:
         missing = missing_videos(drafts, found)
         write_or_remove(splits / MISSING, (f"{name}\t{video}" for name, videos in missing.items() for video in videos))
         if missing and self.missing == "refuse":
-            videos = {video for names in missing.values() for video in names}
+            absent = len({video for videos in missing.values() for video in videos})
+            total = len({video for entry in drafts.values() for video, _ in entry.rows})
             raise MissingVideosError(
-                f"{self.root}: {len(videos)} videos of {', '.join(missing)} were not found, see {splits / MISSING}; "
+                f"{self.root}: {absent} of {total} videos were not found, see {splits / MISSING}; "
                 "--missing keep leaves them in the lists, --missing drop leaves them out"
             )
         lists = self._entries(drafts, missing)
