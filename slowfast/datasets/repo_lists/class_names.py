@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slowfast.datasets.label_set import LabelSet, class_key
+from slowfast.utils.logging import get_logger
+
+logger = get_logger(__name__)
 
 _WHOLE, _HALF = "index2cls.json", "base_to_novel/{}_index2cls.json"
 _SIMILAR = 0.75
@@ -85,6 +88,8 @@ class KnownClasses:
             raise ValueError(f"{where}: has {len(names)} classes, {self.file} has {len(self.names)}")
         odd = [label for label, name in enumerate(names) if class_key(name) not in self.keys[label]]
         if all(self._alike(names[label], label) for label in odd):
+            for label in odd:
+                logger.info("%s: %r is taken for another spelling of %r", where, names[label], self.names[label])
             return tuple(range(len(names)))
         labels = []
         for row, name in enumerate(names):

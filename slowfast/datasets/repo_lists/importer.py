@@ -55,7 +55,8 @@ class _Candidate:
 
     @property
     def content(self) -> tuple[Counter[tuple[str, int]], tuple[int, ...] | None]:
-        return Counter(self.labelled.rows), self.labelled.ids
+        """What copies of a list have in common: projects keep the same videos in different folders."""
+        return Counter((PurePosixPath(path).stem, label) for path, label in self.labelled.rows), self.labelled.ids
 
 
 def import_lists(repo: Path, dataset: str, *, label_db: Path) -> ImportedLists:

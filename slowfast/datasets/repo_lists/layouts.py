@@ -79,21 +79,28 @@ def _class_json(dataset: str) -> tuple[str, ...]:
     return ("./*index2cls*.json", f"{dataset}*index2cls*.json", f"*{dataset}*index2cls*.json", "./*.json")
 
 
+def _zero_shot_first(pattern: str) -> tuple[str, str]:
+    return f"zs_label_db/{pattern}", pattern
+
+
 def _folders_zero_shot(dataset: str, full: int, splits: tuple[int, ...], half: tuple[int, ...] = ()) -> list[Rule]:
-    """Zero-shot lists of STDD, FROSTER and Open-VCLIP: a folder for each split, with test.csv."""
+    """Zero-shot lists of STDD, FROSTER and Open-VCLIP: a folder for each split, with test.csv.
+
+    Where there is a zs_label_db, folders of such names in label_db hold lists of half of the classes.
+    """
     class_files = _class_json(dataset)
     draw = f"{dataset}*_half_test/" + "{n}"
     return [
         Rule(
             name="full/test",
-            files=(f"{dataset}*_full/test.csv",),
+            files=_zero_shot_first(f"{dataset}*_full/test.csv"),
             classes=WHOLE,
             class_files=class_files,
             published={0: (full,)},
         ),
         Rule(
             name="split{n}/test",
-            files=(f"{dataset}*_split" + "{n}/test.csv",),
+            files=_zero_shot_first(f"{dataset}*_split" + "{n}/test.csv"),
             classes=WHOLE,
             class_files=class_files,
             numbers=SPLITS,
@@ -164,7 +171,7 @@ def _folders_k600() -> list[Rule]:
     return [
         Rule(
             name="zero_shot_split{n}/test",
-            files=("k600_split{n}/test.csv",),
+            files=_zero_shot_first("k600_split{n}/test.csv"),
             classes="zero_shot_split{n}_index2cls.json",
             class_files=("./*index2cls*.json", "./*.json", "k600*split{n}*index2cls*.json", "k600*index2cls*.json"),
             numbers=SPLITS,

@@ -53,10 +53,12 @@ def test_cut_names_of_the_whole_list(label_db, names_of):
     assert known.match(cut, "labels.csv") == tuple(range(174))
 
 
-def test_another_spelling_at_the_same_place(label_db, names_of):
+def test_another_spelling_at_the_same_place(label_db, names_of, caplog):
+    caplog.set_level("INFO", logger="slowfast")
     known, names = KnownClasses.read(label_db / "ucf101", "index2cls.json"), names_of("ucf101")
     names[names.index("Playing Daf")] = "Playing Daff"
     assert known.match(names, "labels.csv") == tuple(range(101))
+    assert "labels.csv: 'Playing Daff' is taken for another spelling of 'Playing Daf'" in caplog.text
     with pytest.raises(ValueError, match=r"labels.csv: 'Playing Daff' \(label \d+\) is no class of .*ucf101"):
         known.match(names[::-1], "labels.csv")
 

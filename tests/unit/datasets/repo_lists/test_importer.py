@@ -68,6 +68,15 @@ def test_open_vclip_zero_shot(fake, importing, names_of, top, separator):
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in imported.sources.values())
 
 
+def test_lists_of_half_of_the_classes_do_not_stand_in_for_the_zero_shot_ones(fake, importing, names_of, heard):
+    ours = names_of("ucf101")
+    fake.names_json("label_db/ucf101-index2cls.json", ours)
+    fake.rows("zs_label_db/ucf101_split1/test.csv", rows_in_order_of(ours, "v"), ",")
+    fake.rows("label_db/ucf101_split1/test.csv", rows_in_order_of(ours[::2], "v"), ",")
+    assert importing("ucf101").lists["split1/test"].origin == "zs_label_db/ucf101_split1/test.csv"
+    assert "left out: label_db/ucf101_split1/test.csv" in heard.text
+
+
 def test_open_vclip_draws_bring_their_classes(fake, importing, names_of, label_db, tmp_path):
     draws = {n: shuffled(names_of("hmdb51"), n)[:25] for n in range(10)}
     for n, classes in draws.items():
@@ -415,6 +424,9 @@ def test_two_projects_in_one_folder_must_agree(fake, importing, names_of):
     agreeing = rows_in_order_of(names_of("hmdb51"), "v")
     fake.rows("zs_label_db/hmdb_split1/test.csv", agreeing, ",")
     assert sorted(importing("hmdb51").lists["split1/test"].rows) == sorted(agreeing)
+    in_folders = [(f"{names_of('hmdb51')[label].replace(' ', '_')}/{path}", label) for path, label in agreeing]
+    fake.rows("zs_label_db/hmdb_split1/test.csv", in_folders, ",")
+    assert len(importing("hmdb51").lists["split1/test"].rows) == 51
     fake.rows("zs_label_db/hmdb_split1/test.csv", agreeing[:-1], ",")
     with pytest.raises(ValueError, match="differ; give the folder of the one to import"):
         importing("hmdb51")
