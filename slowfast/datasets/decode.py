@@ -17,6 +17,9 @@ DECODERS = {"pyav": "slowfast.datasets.decode:decode_frames"}
 
 Threads = Literal["NONE", "AUTO"]
 
+# From 17 on PyAV converts colours with a thread per core, started anew for every frame.
+ONE_THREAD: dict[str, int] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+
 # Up to this size a file is held compressed in memory; of a larger one the needed parts are read a second time.
 _MAX_HELD_BYTES = 64 * 2**20
 
@@ -263,15 +266,13 @@ class _Video:
         if self.truncated:
             # a position in a truncated video is a position in the video that it was
             num_frames = max(num_frames, self._stated_frames(float(rate)))
-        pts = None
-        if stamps:
-            pts = tuple(self._pts) if self._pts is not None else self.emitted_pts()
+        known = tuple(self._pts) if self._pts is not None else None
         return VideoInfo(
             num_frames=num_frames,
             fps=float(rate),
             duration=stream.duration,
             stated_frames=stream.frames,
-            pts=pts,
+            pts=(known or self.emitted_pts()) if stamps else None,
             width=stream.codec_context.width,
             height=stream.codec_context.height,
         )
@@ -373,7 +374,7 @@ class _Video:
 
 def _to_rgb(frame: Any, info: VideoInfo) -> NDArray[np.uint8]:  # noqa: ANN401 - av has no useful stubs
     # a stream may change its picture size on the way
-    image: NDArray[np.uint8] = frame.to_ndarray(format="rgb24", width=info.width, height=info.height)
+    image: NDArray[np.uint8] = frame.to_ndarray(format="rgb24", width=info.width, height=info.height, **ONE_THREAD)
     return image
 
 
@@ -394,7 +395,6 @@ def _bytes_missing(path: Path) -> bool:
     if at < 0:
         return False
     width = 9 - head[at + 4].bit_length()
-    field = head[at + 4 : at + 4 + width]
-    length = int.from_bytes(field, "big") & ((1 << 7 * width) - 1)
-    unknown = length == (1 << 7 * width) - 1
-    return not unknown and size < at + 4 + width + length
+    unknown = (1 << 7 * width) - 1
+    length = int.from_bytes(head[at + 4 : at + 4 + width], "big") & unknown
+    return length != unknown and size < at + 4 + width + length
