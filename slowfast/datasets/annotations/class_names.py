@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import re
 from pathlib import Path
 
-from slowfast.datasets.label_set import LabelSet
-
-
-def normalise(name: str) -> str:
-    """Letters and digits alone, lower case, so that "HandstandPushups" is "Handstand Pushups"."""
-    return re.sub(r"[^a-z0-9]", "", name.casefold())
+from slowfast.datasets.label_set import LabelSet, class_key
 
 
 class ClassNames:
@@ -29,7 +23,7 @@ class ClassNames:
         self.names = LabelSet.from_json(path).names
         self._labels: dict[str, int] = {}
         for label, name in enumerate(self.names):
-            other = self._labels.setdefault(normalise(name), label)
+            other = self._labels.setdefault(class_key(name), label)
             if other != label:
                 raise ValueError(f"{path}: {name!r} and {self.names[other]!r} cannot be told apart")
 
@@ -38,7 +32,7 @@ class ClassNames:
 
     def find(self, name: str) -> int | None:
         """The label of a name, None if no class has it."""
-        return self._labels.get(normalise(name))
+        return self._labels.get(class_key(name))
 
     def match(self, name: str, where: str) -> int:
         """The label of a name.
@@ -52,7 +46,7 @@ class ClassNames:
         """
         label = self.find(name)
         if label is None:
-            nearest = difflib.get_close_matches(normalise(name), self._labels, n=1, cutoff=0.0)
+            nearest = difflib.get_close_matches(class_key(name), self._labels, n=1, cutoff=0.0)
             hint = f"; the nearest is {self.names[self._labels[nearest[0]]]!r}" if nearest else ""
             raise ValueError(f"{where}: unknown class {name.strip()!r}, not in {self.path}{hint}")
         return label
