@@ -78,8 +78,8 @@ def build_page(
         element("main", sections.pop("warnings"), *absent, *sections.values()),
         element(
             "footer",
-            f"{album.num_images} frames of videos are embedded, of at most {max_frames}; {album.num_failed} videos "
-            "gave none. This page loads nothing from elsewhere.",
+            f"Frames of videos in this page: {album.num_images}, of at most {max_frames}; videos that gave none: "
+            f"{album.num_failed}. The page loads nothing from elsewhere.",
         ),
     ]
     return _document(title, body)

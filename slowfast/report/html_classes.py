@@ -160,10 +160,10 @@ def _pairs(split: Split, confusion: Confusion, album: FrameAlbum, *, max_pairs: 
         if number < with_frames and videos:
             frames = element(
                 "div",
-                _frame(videos[true, predicted], album, f"{true}, not recognised", "wrong"),
-                _frame(videos[predicted, predicted], album, f"{predicted}, recognised", "right")
+                _frame(videos[true, predicted], album, true, "not recognised", "wrong"),
+                _frame(videos[predicted, predicted], album, predicted, "recognised", "right")
                 if videos[predicted, predicted]
-                else _frame(videos[predicted, ANY], album, f"{predicted}, not recognised either", "right"),
+                else _frame(videos[predicted, ANY], album, predicted, "not recognised either", "right"),
                 class_="frames",
             )
         cards.append(element("li", head, frames))
@@ -178,14 +178,15 @@ def _pairs(split: Split, confusion: Confusion, album: FrameAlbum, *, max_pairs: 
     )
 
 
-def _frame(videos: Sequence[str], album: FrameAlbum, caption: str, kind: str) -> Markup:
+def _frame(videos: Sequence[str], album: FrameAlbum, name: str, outcome: str, kind: str) -> Markup:
     """The frame of the first video that can be decoded; of the first one what is wrong, if none can."""
     if not videos:
         picture, video = element("div", "no such video in predictions.csv", class_="no-frame"), ""
     else:
-        shown = [(album.picture(video, alt=caption), video) for video in videos[:1]]
+        shown = [(album.picture(video, alt=f"{name}, {outcome}"), video) for video in videos[:1]]
         if not shown[0][0].startswith("<img"):
-            shown += [(album.picture(video, alt=caption), video) for video in videos[1:]]
+            shown += [(album.picture(video, alt=f"{name}, {outcome}"), video) for video in videos[1:]]
         picture, video = next((pair for pair in shown if pair[0].startswith("<img")), shown[0])
-    name = element("span", name_of(video.replace("\\", "/").rsplit("/", 1)[-1]), class_="file", title=video or None)
-    return element("figure", picture, element("figcaption", name_of(caption), name), class_=f"frame {kind}")
+    file = element("span", name_of(video.replace("\\", "/").rsplit("/", 1)[-1]), class_="file", title=video or None)
+    caption = element("figcaption", name_of(name), f", {outcome}", file)
+    return element("figure", picture, caption, class_=f"frame {kind}")

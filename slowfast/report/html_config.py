@@ -166,7 +166,9 @@ def config_section(runs: Sequence[Named], defaults: Mapping[str, str]) -> Markup
         parts += [
             element(
                 "details",
-                element("summary", name_of(named.name), f": {len(changed)} keys differ from the defaults"),
+                element(
+                    "summary", name_of(named.name), f": {len(changed)} of {len(rows)} keys differ from the defaults"
+                ),
                 table(["key", "value", "default"], own),
             )
             if defaults

@@ -263,7 +263,7 @@ def curves_section(runs: Sequence[Named]) -> Markup | None:
     legend = [element("li", swatch(named.style), " ", name_of(named.name)) for named in trained]
     others = element(
         "details",
-        element("summary", f"{len(rest)} more curves"),
+        element("summary", f"More curves ({len(rest)})"),
         element("div", *_charts(rest, trained), class_="charts"),
     )
     return element(

@@ -24,7 +24,7 @@ MOST_TOOLTIPS = 500
 MOST_ENLARGED = 100
 _SMALLEST_HOVER_PX = 6
 _GOOD, _BAD = (31, 111, 178), (213, 94, 0)
-_NAME_LENGTH = 36
+_NAME_LENGTH = 40
 
 
 def confusion_matrix(confusion: Confusion, *, title: str) -> Markup:
@@ -90,7 +90,7 @@ def _cells(confusion: Confusion, title: str) -> Markup:
         element("text", "true class", class_="axis-title middle",
                 transform=f"translate(13 {(top + height) / 2}) rotate(-90)"),
     ]  # fmt: skip
-    full = width + int(4.2 * min(_NAME_LENGTH, len(confusion.names[-1])))
+    full = width + int(4.9 * min(_NAME_LENGTH, len(confusion.names[-1])))
     return _drawing(parts, full, height + 30, title)
 
 
@@ -124,7 +124,7 @@ def _heat_map(confusion: Confusion, title: str) -> Markup:
     parts = [image, frame, *_numbers(count, size, left, top)]
     for row, name in enumerate(confusion.names if named else ()):
         y = top + (row + 0.5) * size
-        parts.append(_name(f"{shorten(name, _NAME_LENGTH)} {row}", class_="tick end small", x=left - 5, y=y + 3))
+        parts.append(_name(f"{shorten(name, _NAME_LENGTH - 4)} {row}", class_="tick end small", x=left - 5, y=y + 3))
     x_middle, y_middle = left + side / 2, top + side / 2
     parts += [
         element("text", "predicted class, number in the list", class_="axis-title middle", x=x_middle, y=14),
@@ -172,7 +172,7 @@ def _diagonal(confusion: Confusion) -> list[tuple[int, int]]:
 
 
 def _name(name: str, **attributes: object) -> Markup:
-    shown = shorten(name, _NAME_LENGTH + 6)
+    shown = shorten(name, _NAME_LENGTH)  # heat maps add a number to the shortened name
     attributes["class_"] = f"name {attributes['class_']}"
     return element("text", element("title", name) if shown != name else None, shown, **attributes)
 
