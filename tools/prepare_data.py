@@ -82,7 +82,15 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--check", choices=("open", "decode"), help="try every video: its first frame, or all of it")
     command.add_argument("--transcode", type=Path, metavar="DIR", help="make small copies there and list these")
     workers = max(1, (os.cpu_count() or 1) - 1)
-    command.add_argument("--workers", type=int, default=workers, help=f"processes that try or copy (default {workers})")
+    command.add_argument(
+        "--workers", type=_count, default=workers, help=f"processes that try or copy (default {workers})"
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes, 1 or more")
+    return int(text)
 
 
 def _name(text: str) -> str:

@@ -35,6 +35,7 @@ from slowfast.datasets.video_files import (
 )
 from slowfast.utils.registry import resolve
 
+_SHOWN = 10
 INSPECTED, TRANSCODED = "inspection.jsonl", "transcode.jsonl"
 
 
@@ -159,6 +160,10 @@ class Preparation:
             f"checked ({self.check}): {report.checked} videos now, {report.reused} earlier; "
             f"{len(report.failed)} cannot be decoded, {len(report.damaged)} are damaged"
         )
+        for name, damage in list(report.damaged.items())[:_SHOWN]:
+            self.say(f"  {name}: {damage}")
+        for line in report.stats.lines() if report.stats else ():
+            self.say(f"  {line}")
         return dict(report.failed)
 
 

@@ -106,7 +106,7 @@ def test_where_a_video_is_found(folder, files, video, found):
     ],
 )
 def test_equally_good_files_are_both_named(folder, files, video):
-    with pytest.raises(ValueError, match="may be .* or .*; leave one of them in the folder") as caught:
+    with pytest.raises(ValueError, match=r"may be .* or .*; leave one of them in the folder") as caught:
         index_videos(folder(*files)).find(video)
     assert all(file in str(caught.value) for file in (*files, video))
 

@@ -1,0 +1,137 @@
+"""From annotation files and videos to the lists of a dataset."""
+
+import json
+import shutil
+
+import pytest
+
+from slowfast.datasets.annotations.files import AnnotationRequest
+from slowfast.datasets.annotations.preparation import (
+    Preparation,
+    UndecodableVideosError,
+    class_files,
+    own_class_files,
+    read_official,
+    read_own,
+)
+from slowfast.datasets.draws import half_classes
+from slowfast.datasets.prepared import read_manifest
+from slowfast.datasets.video_files import MissingVideosError
+
+
+@pytest.fixture
+def videos(miniature, tmp_path):
+    """A copy of the videos of the miniature UCF101, to be damaged."""
+    return shutil.copytree(miniature("ucf101").root, tmp_path / "videos")
+
+
+@pytest.fixture
+def prepare(miniature, label_db, videos, tmp_path):
+    def run(**options):
+        said = []
+        preparation = Preparation(
+            dataset="ucf101", root=videos, output=tmp_path / "db", **{"say": said.append, **options}
+        )
+        annotations = miniature("ucf101").annotations
+        request = AnnotationRequest(annotations=annotations, class_files=label_db / "ucf101", any_counts=True)
+        drafts = read_official("ucf101", request, output=preparation.folder)
+        return preparation.run(drafts, preparation.index()), said
+
+    return run
+
+
+def test_a_dataset_elsewhere_is_complete_by_itself(prepare, tmp_path, label_db, videos):
+    dataset, said = prepare()
+    assert said == [f"48 video files below {videos}"]
+    again = read_manifest(tmp_path / "db", "ucf101")
+    assert again == dataset
+    assert len(again.sources) == 7
+    for name, entry in again.lists.items():
+        for names in ("index2cls", "rephrased"):
+            labels = again.label_set(name, names=names)
+            rows = again.csv(name).read_text(encoding="utf-8").splitlines()
+            assert len(rows) == entry.rows
+            assert {int(row.rpartition(",")[2]) for row in rows} <= set(range(len(labels)))
+    assert (tmp_path / "db/ucf101/dataset.yaml").read_bytes() == (label_db / "ucf101/dataset.yaml").read_bytes()
+    assert not (tmp_path / "db/ucf101/descriptors").exists()
+
+
+def test_half_draws_have_both_wordings(prepare, label_db):
+    dataset, _ = prepare()
+    for names in ("index2cls", "rephrased"):
+        whole = json.loads((label_db / "ucf101" / f"{names}.json").read_text(encoding="utf-8"))
+        expected = tuple(whole[str(label)] for label in half_classes(101)[4])
+        assert dataset.label_set("half4/test", names=names).names == expected
+
+
+def test_the_same_folder_gets_no_copies(label_db, tmp_path):
+    assert class_files(label_db / "ucf101", label_db / "ucf101") == {}
+    assert class_files(tmp_path / "none", tmp_path / "other") == {}
+    copied = class_files(label_db / "k600", tmp_path / "k600")
+    assert {"index2cls.json", "dataset.yaml", "zero_shot_split3_index2cls.json", "zero_shot_split3_rephrased.json"} == {
+        name for name in copied if "split" not in name or "split3" in name
+    }
+
+
+def test_no_class_files_without_draws(tmp_path):
+    assert own_class_files(tmp_path, {}) == {}
+
+
+@pytest.mark.parametrize("mode", ["open", "decode"])
+def test_undecodable_videos(prepare, videos, tmp_path, mode):
+    prepare()
+    damaged = "Archery/v_Archery_g01_c01.avi"
+    damaged = damaged if (videos / damaged).exists() else sorted(videos.rglob("*_g01_c01.avi"))[0].relative_to(videos)
+    (videos / damaged).write_bytes(b"RIFF no video")
+    before = (tmp_path / "db/ucf101/splits/manifest.json").read_bytes()
+    with pytest.raises(UndecodableVideosError, match=r"1 videos cannot be decoded, see .*undecodable\.txt; --missing"):
+        prepare(check=mode)
+    assert (tmp_path / "db/ucf101/splits/manifest.json").read_bytes() == before
+    listed = (tmp_path / "db/ucf101/splits/undecodable.txt").read_text(encoding="utf-8")
+    assert listed.startswith(f"{damaged}\t")
+    kept, said = prepare(check=mode, missing="keep")
+    assert (kept.lists["full/test"].rows, kept.lists["full/test"].missing) == (48, 0)
+    assert any("1 cannot be decoded" in line for line in said)
+    dropped, _ = prepare(check=mode, missing="drop")
+    assert (dropped.lists["full/test"].rows, dropped.lists["full/test"].missing) == (47, 1)
+    assert str(damaged) not in dropped.csv("full/test").read_text(encoding="utf-8")
+
+
+def test_missing_videos_are_refused(prepare, videos):
+    next(videos.rglob("*.avi")).unlink()
+    with pytest.raises(MissingVideosError, match="1 of 48 videos were not found"):
+        prepare()
+
+
+def test_copies_take_the_place_of_the_videos(prepare, videos):
+    dataset, said = prepare(transcode=videos / "small")
+    assert dataset.root == str(videos / "small")
+    rows = dataset.csv("split1/test").read_text(encoding="utf-8").splitlines()
+    assert all((videos / "small" / row.rpartition(",")[0]).is_file() for row in rows)
+    assert all(".mp4," in row for row in rows)
+    assert any(line.startswith("transcoded into") for line in said)
+    again, said = prepare(transcode=videos / "small")
+    assert again == dataset
+    assert any("0 new, 48 earlier" in line for line in said)
+
+
+def test_videos_that_cannot_be_copied_are_missing(prepare, videos):
+    sorted(videos.rglob("*.avi"))[0].write_bytes(b"RIFF no video")
+    with pytest.raises(UndecodableVideosError, match="1 videos cannot be decoded"):
+        prepare(transcode=videos.parent / "small")
+    dataset, _ = prepare(transcode=videos.parent / "small", missing="drop")
+    assert dataset.lists["full/test"].missing == 1
+
+
+def test_classes_of_another_dataset_are_not_replaced(miniature, tmp_path):
+    preparation = Preparation(dataset="mine", root=miniature("folder").root, output=tmp_path)
+    shares = {"val_share": 0.1, "test_share": 0.2, "seed": 0}
+    index = preparation.index()
+    drafts = read_own("mine", index, folder=preparation.folder, **shares)
+    dataset = preparation.run(drafts, index)
+    assert dataset.label_set("full/test").names == tuple(sorted(miniature("folder").classes))
+    assert read_own("mine", index, folder=preparation.folder, **shares) == drafts
+    (tmp_path / "mine/splits/manifest.json").unlink()
+    (tmp_path / "mine/index2cls.json").write_text('{"0": "surfing"}', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"index2cls\.json: has other classes; choose another --name than 'mine'"):
+        read_own("mine", index, folder=preparation.folder, **shares)
