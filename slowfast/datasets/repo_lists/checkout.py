@@ -173,10 +173,11 @@ class Checkout:
             rows = [row for row in csv.reader(self.text(file).split("\n")) if "".join(row).strip()]
         except csv.Error as error:
             raise ValueError(f"{self.where(file)}: not readable as CSV ({error})") from error
-        if len(rows) < 2 or [field.strip().lower() for field in rows[0]] != ["id", "name"]:
+        body = rows[1:] if rows and not rows[0][0].strip().isdecimal() else rows
+        if not body or not all(len(row) > 1 and row[0].strip().isdecimal() for row in body):
             return None
         # Names with a comma are not always quoted.
-        return [",".join(row[1:]).strip() for row in rows[1:]]
+        return [",".join(row[1:]).strip() for row in body]
 
     def _yaml_names(self, file: PurePosixPath, part: str) -> list[str] | None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -10,6 +11,8 @@ from slowfast.datasets.label_set import class_key
 from slowfast.datasets.repo_lists.checkout import Checkout, Row
 from slowfast.datasets.repo_lists.class_names import KnownClasses
 from slowfast.datasets.repo_lists.layouts import WHOLE, Rule
+
+_UCF101_FILE = re.compile(r"v_(\w+)_g\d+_c\d+\.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +39,16 @@ class ListFile:
         return self.checkout.where(self.file)
 
     def class_lists(self, pattern: str) -> list[tuple[PurePosixPath, list[str]]]:
-        """The class lists of files that match a pattern."""
+        """The class lists of files that match a pattern.
+
+        Raises:
+            ValueError: if a file cannot be read, or the pattern is a name and such a file is no class list.
+        """
         part = PurePosixPath(self.rule.name).name
         read = [(file, self.checkout.class_names(file, part)) for file in self.checkout.near(pattern, self.file)]
+        for file, names in read:
+            if names is None and "*" not in pattern:
+                raise ValueError(f"{self.checkout.where(file)}: holds no list of class names")
         return [(file, names) for file, names in read if names is not None]
 
 
@@ -81,7 +91,7 @@ def label_known(source: ListFile) -> Labelled:
             f"{source.where}: no class file for it ({patterns}); its labels are taken for those of {known.file}"
         )
     rows = _relabel(source, labels)
-    notes += _check_folders(source, rows, known.keys)
+    notes += _check_paths(source, rows, known.keys)
     return Labelled(rows=rows, class_file=class_file, notes=tuple(notes))
 
 
@@ -104,7 +114,7 @@ def label_draw(source: ListFile) -> Labelled:
     if len(set(ids)) < len(ids):
         raise ValueError(f"{source.checkout.where(class_file)}: has a class twice")
     rows = _relabel(source, tuple(range(len(ids))))
-    notes = _check_folders(source, rows, [whole.keys[number] for number in ids])
+    notes = _check_paths(source, rows, [whole.keys[number] for number in ids])
     return Labelled(rows=rows, class_file=class_file, ids=ids, notes=tuple(notes))
 
 
@@ -170,11 +180,11 @@ def _relabel(source: ListFile, labels: Sequence[int]) -> tuple[tuple[str, int], 
     return tuple((row.path, labels[row.label]) for row in source.rows)
 
 
-def _check_folders(source: ListFile, rows: Sequence[tuple[str, int]], keys: Sequence[Sequence[str]]) -> list[str]:
-    """Compare labels with the classes that folders of videos are named after, where they are; returns notes.
+def _check_paths(source: ListFile, rows: Sequence[tuple[str, int]], keys: Sequence[Sequence[str]]) -> list[str]:
+    """Compare labels with the classes that folders or files of videos are named after, where they are; returns notes.
 
     Raises:
-        ValueError: if most of such folders contradict the labels.
+        ValueError: if most of such names contradict the labels.
     """
     owners: dict[str, set[int]] = {}
     for label, spellings in enumerate(keys):
@@ -182,13 +192,14 @@ def _check_folders(source: ListFile, rows: Sequence[tuple[str, int]], keys: Sequ
             owners.setdefault(key, set()).add(label)
     known = wrong = first = 0
     for row, (path, label) in zip(source.rows, rows, strict=True):
-        owner = owners.get(class_key(PurePosixPath(path).parent.name))
+        name = _UCF101_FILE.match(PurePosixPath(path).name)
+        owner = owners.get(class_key(name[1] if name else PurePosixPath(path).parent.name))
         known += owner is not None
         if owner is not None and label not in owner:
             first, wrong = first or row.line, wrong + 1
     if not wrong:
         return []
-    message = f"{source.where}:{first}: the folder is that of another class than the label"
+    message = f"{source.where}:{first}: the path names another class than the label"
     if 2 * wrong > known:
         raise ValueError(f"{message}, as in {wrong} of {known} lines; do list and class file belong together?")
     return [f"{message}, as in {wrong} of {known} lines; the labels are kept"]

@@ -131,7 +131,9 @@ def test_json_that_is_no_class_list(fake, text):
 def test_csv_goes_by_its_rows_and_keeps_commas(fake):
     text = 'id,name\n5,Walk\n0,"Removing it, slowly"\n\n1,Removing it, fast\n'
     assert names_in(fake, "labels.csv", text) == ["Walk", "Removing it, slowly", "Removing it, fast"]
+    assert names_in(fake, "labels.csv", "5,Walk\n0,Run\n") == ["Walk", "Run"]
     assert names_in(fake, "list.csv", "a.avi,0\nb.avi,1\n") is None
+    assert names_in(fake, "empty.csv", "id,name\n") is None
 
 
 def test_configuration_names_classes_to_train_and_to_test_on(fake):

@@ -456,6 +456,22 @@ def test_no_class_file_keeps_labels_that_fit_and_says_so(fake, importing, heard)
         importing("hmdb51")
 
 
+def test_class_file_without_classes(fake, importing):
+    fake.write("labels/hmdb_51_labels.csv", "")
+    fake.rows("datasets_splits/hmdb_splits/val1.txt", [("a.avi", 0)])
+    with pytest.raises(ValueError, match=r"hmdb_51_labels.csv: holds no list of class names"):
+        importing("hmdb51")
+
+
+def test_file_names_of_ucf101_that_contradict_the_labels(fake, importing, names_of):
+    rows = [(f"v_{camel_case(name)}_g01_c01.avi", label) for label, name in enumerate(names_of("ucf101"))]
+    fake.rows("ucf_splits/val1.txt", rows)
+    assert importing("ucf101").lists["split1/test"].rows == tuple(rows)
+    fake.rows("ucf_splits/val1.txt", [(path, 100 - label) for path, label in rows])
+    with pytest.raises(ValueError, match="in 100 of 101 lines; do list and class file belong together"):
+        importing("ucf101")
+
+
 def test_malformed_row_names_file_and_line(fake, importing, names_of):
     vifi_classes(fake, names_of)
     fake.write("hmdb_splits/val1.txt", "a.avi 0\nb.avi\n")
@@ -468,7 +484,7 @@ def test_folders_that_contradict_the_labels(fake, importing, names_of, heard):
     rows = [(f"{name.replace(' ', '_')}/a.avi", label) for label, name in enumerate(names)]
     fake.rows("hmdb_splits/val1.txt", [*rows[:-1], (rows[-1][0], 0)])
     importing("hmdb51")
-    assert "val1.txt:51: the folder is that of another class than the label, as in 1 of 51 lines" in heard.text
+    assert "val1.txt:51: the path names another class than the label, as in 1 of 51 lines" in heard.text
     fake.rows("hmdb_splits/val1.txt", [(path, 50 - label) for path, label in rows])
     with pytest.raises(ValueError, match=r"val1.txt:1: .* in 50 of 51 lines; do list and class file belong together"):
         importing("hmdb51")
