@@ -124,7 +124,7 @@ def _ucf_folder(name: str) -> str:
     return {"Yoyo": "YoYo"}.get(name, name.replace(" ", ""))
 
 
-_HMDB_FLAGS = ("112", "112", "121", "120", "211", "211", "001")
+_HMDB_FLAGS = ("112", "111", "121", "120", "211", "211", "002")
 """Flags of the seven videos of a class in split 1, 2 and 3: 1 train, 2 test, 0 in neither."""
 
 

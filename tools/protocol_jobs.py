@@ -31,7 +31,7 @@ from slowfast.report.results import RunResult, read_results
 from slowfast.utils.distributed import barrier, broadcast_object
 from slowfast.utils.io import atomic_write_text, sha256_file
 from slowfast.utils.logging import get_logger, setup_logging
-from slowfast.utils.parser import assert_and_infer_cfg, cfg_to_yaml, numbers_hash
+from slowfast.utils.parser import assert_and_infer_cfg, cfg_to_yaml, console_errors, numbers_hash
 
 logger = get_logger(__name__)
 
@@ -73,7 +73,8 @@ def run(base: CfgNode, args: argparse.Namespace) -> int:
     status, planned = 0, []
 
     def prepare() -> None:
-        planned.extend(plan_jobs(base, args))
+        with console_errors():
+            planned.extend(plan_jobs(base, args))
         check_jobs(planned)
 
     status = phases.guard(prepare)
