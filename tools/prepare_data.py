@@ -6,7 +6,7 @@
     python tools/prepare_data.py k400 --root kinetics400 --annotations k400/annotations
     python tools/prepare_data.py k600 --root kinetics600 --annotations k600/annotations
     python tools/prepare_data.py ssv2 --root 20bn-something-something-v2 --annotations labels
-    python tools/prepare_data.py ucf101 --root UCF-101 --from-repo FROSTER
+    python tools/prepare_data.py ucf101 --root UCF-101 --annotations ucfTrainTestlist --from-repo TC-CLIP
     python tools/prepare_data.py folder --root my_videos --name mine
 
 docs/data.md says where the files come from and what is made of them.
@@ -58,9 +58,9 @@ def make_parser() -> argparse.ArgumentParser:
             command.add_argument("--val-share", type=float, default=0.1, help="of each class (default 0.1)")
             command.add_argument("--test-share", type=float, default=0.2, help="of each class (default 0.2)")
         else:
-            source = command.add_mutually_exclusive_group(required=True)
-            source.add_argument("--annotations", type=Path, metavar="PATH", help="official files, their folder or zip")
-            source.add_argument("--from-repo", type=Path, metavar="PATH", help="checkout whose lists are imported")
+            command.add_argument("--annotations", type=Path, metavar="PATH", help="official files, their folder or zip")
+            repo_help = "checkout to import lists from; repeatable"
+            command.add_argument("--from-repo", type=Path, metavar="PATH", action="append", default=[], help=repo_help)
             command.add_argument("--any-counts", action="store_true", help="accept lists of any length: a part of it")
         if name in SUBSETS:
             command.add_argument("--subset", action="append", default=[], choices=SUBSETS[name], help="repeatable")
@@ -120,13 +120,10 @@ def run(args: argparse.Namespace) -> None:
         workers=args.workers,
         say=lambda line: print(line, flush=True),
     )
-    if args.dataset == FOLDER:
-        index = preparation.index()
-        drafts = read_drafts(args, preparation, index)
-    else:
-        drafts = read_drafts(args, preparation, None)
-        index = preparation.index()
-    report(preparation.run(drafts, index))
+    # Files are read before a large folder is searched, unless the folder is all there is.
+    index = preparation.index() if args.dataset == FOLDER else None
+    drafts = read_drafts(args, preparation, index)
+    report(preparation.run(drafts, index or preparation.index()))
 
 
 def read_drafts(args: argparse.Namespace, preparation: Preparation, index: VideoIndex | None) -> Drafts:
@@ -136,23 +133,23 @@ def read_drafts(args: argparse.Namespace, preparation: Preparation, index: Video
         ValueError: one line naming file and line.
     """
     from slowfast.datasets.annotations.files import AnnotationRequest
-    from slowfast.datasets.annotations.preparation import read_official, read_own, read_repository
+    from slowfast.datasets.annotations.preparation import read_own, read_sources
 
     if index is not None:
         shares = {"val_share": args.val_share, "test_share": args.test_share}
         return read_own(args.name, index, folder=preparation.folder, seed=args.seed, **shares)
-    if args.from_repo is not None:
-        places = {"label_db": LABEL_DB, "output": preparation.folder}
-        return read_repository(args.dataset, args.from_repo, any_counts=args.any_counts, **places)
-    request = AnnotationRequest(
-        annotations=args.annotations,
-        class_files=LABEL_DB / args.dataset,
-        seed=args.seed,
-        any_counts=args.any_counts,
-        subsets=tuple(dict.fromkeys(getattr(args, "subset", ()))),
-        full=getattr(args, "full", False),
-    )
-    return read_official(args.dataset, request, output=preparation.folder)
+    official = None
+    if args.annotations is not None:
+        official = AnnotationRequest(
+            annotations=args.annotations,
+            class_files=LABEL_DB / args.dataset,
+            seed=args.seed,
+            any_counts=args.any_counts,
+            subsets=tuple(dict.fromkeys(getattr(args, "subset", ()))),
+            full=getattr(args, "full", False),
+        )
+    places = {"label_db": LABEL_DB, "output": preparation.folder}
+    return read_sources(args.dataset, official, args.from_repo, any_counts=args.any_counts, **places)
 
 
 def report(dataset: PreparedDataset) -> None:
@@ -183,7 +180,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 done, 1 not prepared, 2 a mistake in the command line, 130 interrupted.
     """
-    args = make_parser().parse_args(argv)
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if args.dataset != FOLDER and args.annotations is None and not args.from_repo:
+        parser.error("give the official files, --annotations PATH, a checkout, --from-repo PATH, or both")
     try:
         run(args)
     except USER_ERRORS as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from slowfast.datasets.annotations import OFFICIAL
@@ -35,6 +35,8 @@ from slowfast.datasets.video_files import (
 )
 from slowfast.utils.registry import resolve
 
+DRAWN = ("few_shot/", "base_to_novel/seed", "half")
+"""Beginnings of the names of lists that are drawn, here or by whoever published them."""
 _SHOWN = 10
 INSPECTED, TRANSCODED = "inspection.jsonl", "transcode.jsonl"
 
@@ -212,6 +214,58 @@ def read_repository(dataset: str, repo: Path, *, label_db: Path, output: Path, a
     source = label_db / dataset
     files = {**class_files(source, output), **own_class_files(source, imported.class_files)}
     return Drafts(lists=imported.lists, class_files=files, sources=imported.sources)
+
+
+def read_sources(
+    dataset: str,
+    official: AnnotationRequest | None,
+    repos: Sequence[Path],
+    *,
+    label_db: Path,
+    output: Path,
+    any_counts: bool = False,
+) -> Drafts:
+    """Read the official files of a dataset, checkouts of other projects, or both, see `merged`.
+
+    Args:
+        dataset: a key of OFFICIAL.
+        official: see `read_official`.
+        repos: see `read_repository`.
+        label_db: folder of the shipped class lists.
+        output: folder of the dataset that the lists are for.
+        any_counts: accept lists that are not as long as the published ones.
+
+    Raises:
+        ValueError: one line naming file and line.
+    """
+    return merged(
+        None if official is None else read_official(dataset, official, output=output),
+        [read_repository(dataset, repo, label_db=label_db, output=output, any_counts=any_counts) for repo in repos],
+    )
+
+
+def merged(official: Drafts | None, imported: Sequence[Drafts]) -> Drafts:
+    """Put official lists and those of checkouts together.
+
+    Each list is taken from the first source that has it, but a published draw goes before one of our own.
+
+    Args:
+        official: lists of the official files, if they were given.
+        imported: lists of checkouts, in the order of preference.
+    """
+    own = official or Drafts(lists={}, class_files={}, sources={})
+    lists, files, sources = dict(own.lists), dict(own.class_files), dict(own.sources)
+    open_names = {name for name in lists if name.startswith(DRAWN)}
+    for source in imported:
+        taken = {name: entry for name, entry in source.lists.items() if name not in lists or name in open_names}
+        open_names -= set(taken)
+        folders = {str(PurePosixPath(entry.classes).parent) for entry in taken.values()}
+        for file, text in source.class_files.items():
+            if file not in files or str(PurePosixPath(file).parent) in folders:
+                files[file] = text
+        lists |= taken
+        sources |= source.sources
+    return Drafts(lists=lists, class_files=files, sources=sources)
 
 
 def read_own(name: str, index: VideoIndex, *, folder: Path, val_share: float, test_share: float, seed: int) -> Drafts:

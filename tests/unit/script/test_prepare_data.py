@@ -1,6 +1,7 @@
 """The command that prepares a dataset, run as a user runs it."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,32 @@ def test_subsets_and_all_classes(miniature, run, tmp_path):
     assert (lists["full/val"].rows, lists["full/test"].rows) == (12, 6)
 
 
+def test_lists_of_a_checkout(miniature, run, tmp_path):
+    made = miniature("hmdb51")
+    train = [path for path in made.videos if "April_09" in path]
+    names = list(json.loads((TOOL.parents[1] / "label_db/hmdb51/index2cls.json").read_text()).values())
+    checkout = tmp_path / "checkout"
+    (checkout / "datasets_splits/hmdb_splits").mkdir(parents=True)
+    (checkout / "labels").mkdir()
+    rows = "".join(f"{Path(path).name} {names.index(made.videos[path])}\n" for path in train)
+    (checkout / "datasets_splits/hmdb_splits/train1_few_shot_2.txt").write_text(rows)
+    labels = "".join(f"{label},{name}\n" for label, name in enumerate(names))
+    (checkout / "labels/hmdb_51_labels.csv").write_text(f"id,name\n{labels}")
+    alone = ["hmdb51", "--root", made.root, "--from-repo", checkout, "--output", tmp_path / "db"]
+    refused = run(*alone)
+    assert refused.returncode == 1
+    assert "list few_shot/2/train" in refused.stderr
+    assert run(*alone, "--any-counts").returncode == 0
+    dataset = read_manifest(tmp_path / "db", "hmdb51")
+    assert list(dataset.lists) == ["few_shot/2/train"]
+    drawn = dataset.csv("few_shot/2/train").read_text()
+    assert [row.rpartition(",")[0] for row in drawn.splitlines()] == train
+    assert run(*made.arguments, "--from-repo", checkout, "--output", tmp_path / "db").returncode == 0
+    dataset = read_manifest(tmp_path / "db", "hmdb51")
+    assert dataset.csv("few_shot/2/train").read_text() == drawn
+    assert dataset.lists["few_shot/4/train"].origin.startswith("4 per class of")
+
+
 def test_a_failure_is_one_line_and_status_1(miniature, run, tmp_path):
     made = miniature("ucf101")
     done = run("ucf101", "--root", made.root, "--annotations", made.annotations, "--output", tmp_path / "db")
@@ -100,7 +127,6 @@ def test_missing_videos(miniature, run, tmp_path):
         [],
         ["kinetics700", "--root", "."],
         ["ucf101", "--root", "."],
-        ["ucf101", "--root", ".", "--annotations", ".", "--from-repo", "."],
         ["ucf101", "--root", ".", "--annotations", ".", "--subset", "val"],
         ["ssv2", "--root", ".", "--annotations", ".", "--subset", "test"],
         ["folder", "--root", ".", "--name", "ucf101"],

@@ -7,15 +7,17 @@ import pytest
 
 from slowfast.datasets.annotations.files import AnnotationRequest
 from slowfast.datasets.annotations.preparation import (
+    Drafts,
     Preparation,
     UndecodableVideosError,
     class_files,
+    merged,
     own_class_files,
     read_official,
     read_own,
 )
 from slowfast.datasets.draws import half_classes
-from slowfast.datasets.prepared import read_manifest
+from slowfast.datasets.prepared import DraftList, read_manifest
 from slowfast.datasets.video_files import MissingVideosError
 
 
@@ -135,3 +137,42 @@ def test_classes_of_another_dataset_are_not_replaced(miniature, tmp_path):
     (tmp_path / "mine/index2cls.json").write_text('{"0": "surfing"}', encoding="utf-8")
     with pytest.raises(ValueError, match=r"index2cls\.json: has other classes; choose another --name than 'mine'"):
         read_own("mine", index, folder=preparation.folder, **shares)
+
+
+def drafts(origin, *names, **class_files):
+    lists = {
+        name: DraftList(rows=(("a.avi", 0),), classes=f"splits/{name}_index2cls.json", origin=origin) for name in names
+    }
+    return Drafts(lists=lists, class_files=class_files, sources={origin: "00"})
+
+
+def test_published_draws_go_before_our_own_and_official_lists_before_those_of_checkouts():
+    official = drafts("official", "split1/test", "few_shot/2/train", "half0/test", "half1/test")
+    first = drafts("first", "split1/test", "half0/test", "episodic/ucf101/test")
+    second = drafts("second", "half0/test", "few_shot/2/train", "full/train")
+    both = merged(official, [first, second])
+    assert {name: entry.origin for name, entry in both.lists.items()} == {
+        "split1/test": "official",
+        "few_shot/2/train": "second",
+        "half0/test": "first",
+        "half1/test": "official",
+        "episodic/ucf101/test": "first",
+        "full/train": "second",
+    }
+    assert list(both.sources) == ["official", "first", "second"]
+    alone = merged(None, [first, second])
+    assert alone.lists["half0/test"].origin == "first"
+    assert merged(official, []) == official
+
+
+def test_class_files_come_with_their_lists():
+    def of(origin, *names):
+        return drafts(
+            origin, *names, **{f"splits/{name}_index2cls.json": origin for name in ("half0/test", "half1/test")}
+        )
+
+    both = merged(of("official", "half0/test", "half1/test"), [of("checkout", "half0/test")])
+    assert both.class_files == {
+        "splits/half0/test_index2cls.json": "checkout",
+        "splits/half1/test_index2cls.json": "official",
+    }
