@@ -8,8 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".webm", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts"})
-"""File names that a folder is searched for."""
+from slowfast.datasets.video_files import VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)
