@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-# Beyond these, decoding a few frames costs several times what it costs after `transcode_videos`: eight frames out of
-# ten seconds lie 37 frames apart, so longer groups of pictures are decoded whole.
+# Eight frames out of ten seconds lie 37 frames apart, so longer groups of pictures are decoded whole.
 LONG_GOP = 32
 LARGE_SHORT_SIDE = 320
+# Small pictures of older codecs (UCF101, HMDB51) are decoded whole as quickly as a few frames of a copy.
+_COSTLY_CODECS = frozenset({"h264", "hevc", "vp8", "vp9", "av1"})
 _WORTH_ADVICE = 0.1
 
 
@@ -38,6 +39,12 @@ class VideoFacts:
     longest_gop: int
     damaged: int = 0
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether a copy made by `transcode_videos` is decoded several times faster."""
+        large = min(self.width, self.height) > LARGE_SHORT_SIDE
+        return large or (self.longest_gop > LONG_GOP and self.codec in _COSTLY_CODECS)
+
 
 @dataclass(frozen=True, kw_only=True)
 class VideoStats:
@@ -53,7 +60,7 @@ class VideoStats:
         codecs: codec -> videos, the most frequent first.
         b_frames: share of videos with B-frames.
         long_gop: share with more than `LONG_GOP` frames between two keyframes.
-        large: share with a short side of more than `LARGE_SHORT_SIDE` pixels.
+        slow: share that would be decoded several times faster from a copy.
     """
 
     videos: int
@@ -65,7 +72,7 @@ class VideoStats:
     codecs: dict[str, int]
     b_frames: float
     long_gop: float
-    large: float
+    slow: float
 
     @classmethod
     def of(cls, facts: Sequence[VideoFacts]) -> VideoStats | None:
@@ -83,23 +90,17 @@ class VideoStats:
             codecs=_ranked(video.codec for video in facts),
             b_frames=sum(video.b_frames for video in facts) / len(facts),
             long_gop=sum(video.longest_gop > LONG_GOP for video in facts) / len(facts),
-            large=sum(min(video.width, video.height) > LARGE_SHORT_SIDE for video in facts) / len(facts),
+            slow=sum(video.is_slow for video in facts) / len(facts),
         )
 
     def advice(self) -> str | None:
         """What would make reading these videos faster; None if they are fine."""
-        reasons = [
-            f"{share:.0%} {what}"
-            for share, what in (
-                (self.long_gop, f"have more than {LONG_GOP} frames between keyframes"),
-                (self.b_frames, "have B-frames"),
-                (self.large, f"have a short side above {LARGE_SHORT_SIDE} pixels"),
-            )
-            if share >= _WORTH_ADVICE
-        ]
-        if not reasons:
+        if self.slow < _WORTH_ADVICE:
             return None
-        return f"{', '.join(reasons)}: transcoding them once makes decoding several times faster"
+        return (
+            f"{self.slow:.0%} are slow to decode (short side above {LARGE_SHORT_SIDE} pixels, or more than {LONG_GOP} frames "
+            "between keyframes): transcoding them once makes that several times faster"
+        )
 
     def lines(self) -> list[str]:
         """The numbers for people, a line each."""
@@ -109,7 +110,8 @@ class VideoStats:
             f"frames: {low} to {high}, median {median}",
             f"frames per second: {_listed(self.fps)}",
             f"picture size: {_listed(self.sizes)}",
-            f"codec: {_listed(self.codecs)}",
+            f"codec: {_listed(self.codecs)}; {self.b_frames:.0%} with B-frames, "
+            f"{self.long_gop:.0%} with more than {LONG_GOP} frames between keyframes",
         ]
         advice = self.advice()
         return [*lines, advice] if advice else lines
