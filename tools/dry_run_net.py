@@ -10,17 +10,19 @@ from pathlib import Path
 import torch
 
 from slowfast.config.node import CfgNode
+from slowfast.config.values import LOOSE_PROTOCOLS
 from slowfast.datasets.annotation import read_annotations
 from slowfast.datasets.build import build_augmentation, build_mixup, missing_videos
 from slowfast.datasets.label_set import LabelSet
-from slowfast.datasets.types import VideoBatch
+from slowfast.datasets.pool import join_label_sets
+from slowfast.datasets.types import Split, VideoBatch
 from slowfast.engine.build import build_optimizer, build_step
 from slowfast.engine.complexity import describe, synthetic_clip
 from slowfast.methods.base import Method
 from slowfast.methods.build import build_method
 from slowfast.models.clip.arch import PUBLISHED, ClipSizes, published_clip
 from slowfast.models.clip.weights import cached_archive, load_clip_state_dict
-from slowfast.protocols.build import test_file
+from slowfast.protocols.build import build_protocol, test_file
 from slowfast.text.tokenizer import Tokenizer
 from slowfast.utils.io import atomic_save
 from slowfast.utils.logging import setup_logging
@@ -68,7 +70,8 @@ def dry_run(cfg: CfgNode) -> None:
 def missing_files(cfg: CfgNode) -> Iterator[tuple[str, str]]:
     """Name the key and path of every file that the enabled phases would read and that does not exist."""
     data, train, test = cfg.DATA, cfg.TRAIN, cfg.TEST
-    wanted = {"DATA.INDEX_LABEL_MAPPING_FILE": data.INDEX_LABEL_MAPPING_FILE}
+    is_loose = cfg.PROTOCOL in LOOSE_PROTOCOLS
+    wanted = {"DATA.INDEX_LABEL_MAPPING_FILE": data.INDEX_LABEL_MAPPING_FILE} if is_loose else {}
     if data.TEXT_AUG:
         wanted["DATA.TEXT_AUG_FEATURE_FILE"] = data.TEXT_AUG_FEATURE_FILE
     published = published_clip(cfg.MODEL.CLIP_WEIGHTS or cfg.MODEL.ARCH)
@@ -77,8 +80,8 @@ def missing_files(cfg: CfgNode) -> Iterator[tuple[str, str]]:
         wanted["MODEL.ARCH (downloaded by the first run)"] = str(archive)
     elif cfg.MODEL.CLIP_WEIGHTS != "random":
         wanted["MODEL.CLIP_WEIGHTS"] = cfg.MODEL.CLIP_WEIGHTS
-    annotations = {key: str(Path(data.PATH_TO_DATA_DIR) / name) for key, name in _annotation_files(cfg)}
-    wanted |= annotations
+    annotations = dict(_annotation_files(cfg))
+    wanted |= {key: str(split.csv) for key, split in annotations.items()}
     weights = (
         ("TRAIN.CUSTOM_LOAD_FILE", train.CUSTOM_LOAD_FILE, train.ENABLE and train.CUSTOM_LOAD),
         (
@@ -100,7 +103,7 @@ def missing_files(cfg: CfgNode) -> Iterator[tuple[str, str]]:
         if not path or not Path(path).expanduser().is_file():
             yield key, path or "(empty)"
         elif key in annotations:
-            yield from _missing_videos(cfg, key, path)
+            yield from _missing_videos(cfg, key, annotations[key])
 
 
 def _clip_file(cfg: CfgNode, source: str | None) -> str:
@@ -109,22 +112,36 @@ def _clip_file(cfg: CfgNode, source: str | None) -> str:
     return str(cached_archive(published, cache_dir=cfg.MODEL.CLIP_CACHE_DIR or None)) if published else source or ""
 
 
-def _annotation_files(cfg: CfgNode) -> Iterator[tuple[str, str]]:
-    if cfg.TRAIN.ENABLE:
-        yield from (("TRAIN_FILE", cfg.TRAIN_FILE), ("VAL_FILE", cfg.VAL_FILE))
-    if cfg.TEST.ENABLE:
-        yield "TEST_FILE", test_file(cfg)
+def _annotation_files(cfg: CfgNode) -> Iterator[tuple[str, Split]]:
+    """What to call each annotation file, and its split; the class names of loose files may be absent."""
+    if cfg.PROTOCOL in LOOSE_PROTOCOLS:
+        names = [("TRAIN_FILE", cfg.TRAIN_FILE), ("VAL_FILE", cfg.VAL_FILE)] if cfg.TRAIN.ENABLE else []
+        names += [("TEST_FILE", test_file(cfg))] if cfg.TEST.ENABLE else []
+        for key, name in names:
+            csv = Path(cfg.DATA.PATH_TO_DATA_DIR) / name
+            yield key, Split(name=key, csv=csv, label_set=LabelSet.from_names(["any"]), mode="val")
+        return
+    protocol = build_protocol(cfg)
+    splits = [protocol.train_split(), protocol.val_split()] if cfg.TRAIN.ENABLE else []
+    splits += protocol.eval_splits() if cfg.TEST.ENABLE else []
+    for split in splits:
+        yield f"list {split.name}", split
 
 
-def _missing_videos(cfg: CfgNode, key: str, path: str) -> Iterator[tuple[str, str]]:
+def _missing_videos(cfg: CfgNode, key: str, split: Split) -> Iterator[tuple[str, str]]:
     """Look for a sample of the videos of an annotation file."""
-    separator, prefix = cfg.DATA.PATH_LABEL_SEPARATOR, cfg.DATA.PATH_PREFIX
-    missing = missing_videos(read_annotations(path, prefix=prefix, separator=separator))
+    separator = split.separator or cfg.DATA.PATH_LABEL_SEPARATOR
+    prefix = cfg.DATA.PATH_PREFIX if split.prefix is None else split.prefix
+    missing = missing_videos(read_annotations(split.csv, prefix=prefix, separator=separator))
     if missing:
         yield f"videos of {key}", f"{len(missing)} of a sample, the first {missing[0].path}"
 
 
 def _label_set(cfg: CfgNode, missing: dict[str, str]) -> LabelSet:
+    if cfg.PROTOCOL not in LOOSE_PROTOCOLS:
+        protocol = build_protocol(cfg)
+        splits = [protocol.train_split()] if cfg.TRAIN.ENABLE else protocol.eval_splits()
+        return join_label_sets([split.label_set for split in splits])[0]
     if "DATA.INDEX_LABEL_MAPPING_FILE" in missing:
         return LabelSet.from_names([f"class {number}" for number in range(cfg.MODEL.NUM_CLASSES)])
     return LabelSet.from_json(cfg.DATA.INDEX_LABEL_MAPPING_FILE)

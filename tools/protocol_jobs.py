@@ -105,11 +105,15 @@ def plan_jobs(base: CfgNode, args: argparse.Namespace) -> list[PlannedJob]:
     for job in protocol_class(args.protocol).jobs(request):
         weights = planned[job.weights_from].trained if job.weights_from else _given(args.weights)
         planned[job.name] = _plan_job(job, base, args, weights)
+    datasets = sorted({plan.job.dataset for plan in planned.values()})
+    for dataset in _video_folders(args.videos):
+        if dataset not in datasets:
+            raise ConfigError(f"--videos: {dataset!r} is not in this table; allowed: {', '.join(datasets)}")
     return list(planned.values())
 
 
 def check_jobs(planned: Sequence[PlannedJob]) -> None:
-    """Find what is missing before the first job starts: lists, class files, weights.
+    """Find what is missing before the first job starts: lists, class files, weights, text features.
 
     Raises:
         ValueError: naming the first file that is missing.
@@ -118,12 +122,19 @@ def check_jobs(planned: Sequence[PlannedJob]) -> None:
         if plan.train is not None:
             protocol = build_protocol(plan.train)
             protocol.train_split(), protocol.val_split()
+            init = plan.train.TRAIN.CUSTOM_LOAD_FILE if plan.train.TRAIN.CUSTOM_LOAD else None
+            if init and not Path(init).is_file():
+                raise ValueError(f"--init: {init}: no such file")
         if plan.test is not None:
             build_protocol(plan.test).eval_splits()
             weights = plan.test.TEST.CUSTOM_LOAD_FILE if plan.test.TEST.CUSTOM_LOAD else None
             is_made = weights in {str(other.trained) for other in planned}
             if weights and not is_made and not Path(weights).is_file():
                 raise ValueError(f"--weights: {weights}: no such file; or {RAW_CLIP} for raw CLIP")
+        for cfg in (plan.train, plan.test):
+            features = cfg.DATA.TEXT_AUG_FEATURE_FILE if cfg is not None and cfg.DATA.TEXT_AUG else ""
+            if features and not Path(features).is_file():
+                raise ValueError(f"DATA.TEXT_AUG_FEATURE_FILE: {features}: no such file, wanted by job {plan.job.name}")
 
 
 def _given(weights: str | None) -> Path | None:

@@ -69,7 +69,11 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def eval_forward(self, batch: VideoBatch) -> MethodOutput:
-        """Score a batch."""
+        """Score a batch.
+
+        The score of a class depends on the video and on that class alone, so that the scores over fewer classes are
+        columns of those over more: tests of several class lists score a video once.
+        """
 
     def forward(self, batch: VideoBatch) -> MethodOutput:
         """Dispatch on ``self.training``; frames (B, 3, T, H, W) -> logits (B, K)."""

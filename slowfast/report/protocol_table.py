@@ -63,7 +63,7 @@ class ProtocolTable:
 
     def used_columns(self) -> list[tuple[str, str]]:
         """Dataset and metric of each column that some row fills."""
-        rows = [self.cells, *(entry.cells for entry in self.published)]
+        rows: list[Row] = [self.cells, *(entry.cells for entry in self.published)]
         return [
             (dataset, metric)
             for dataset in self.titles

@@ -8,6 +8,7 @@ from torch import nn
 
 from slowfast.config.defaults import get_cfg
 from slowfast.config.node import CfgNode
+from slowfast.datasets.label_set import LabelSet
 from slowfast.methods import METHODS
 from slowfast.methods.base import Method, MethodOutput
 from slowfast.methods.build import build_method
@@ -72,6 +73,16 @@ def test_evaluation_is_deterministic_and_sees_each_video_alone(build, make_batch
         logits = method(batch).logits
         assert torch.equal(method(batch).logits, logits)
         assert torch.allclose(method(last).logits[0], logits[2], atol=1e-5)
+
+
+def test_the_score_of_a_class_does_not_depend_on_the_others(tiny_cfg, make_batch):
+    names = ["surfing", "pouring tea", "climbing stairs", "archery"]
+    for method in METHODS:
+        cfg = tiny_cfg(METHOD=method)
+        with torch.no_grad():
+            full = build_method(cfg, LabelSet.from_names(names)).eval()(make_batch()).logits
+            part = build_method(cfg, LabelSet.from_names([names[3], names[1]])).eval()(make_batch()).logits
+        assert torch.allclose(full[:, [3, 1]], part, rtol=1e-6, atol=1e-5)
 
 
 def test_checkpoint_restores_the_method(build, make_batch):
