@@ -115,8 +115,10 @@ class ScoreStore:
             for number, path in enumerate(paths):
                 here = source[chosen] == number
                 if here.any():
+                    wanted = place[chosen[here]]
                     # Mapped anew each time: the pages of a whole file would count as memory of this process.
-                    records[here] = np.memmap(path, self._dtype, "r", offset=_HEADER_BYTES)[place[chosen[here]]]
+                    file = np.memmap(path, self._dtype, "r", offset=_HEADER_BYTES, shape=(int(wanted.max()) + 1,))
+                    records[here] = file[wanted]
             video_id, label, logits = (torch.from_numpy(np.array(records[n])) for n in ("video_id", "label", "logits"))
             yield video_id, label, logits
 

@@ -103,6 +103,15 @@ def test_an_interruption_at_any_byte_costs_the_last_record_only(tmp_path):
         shutil.rmtree(folder)
 
 
+def test_an_interrupted_process_that_never_comes_back(tmp_path):
+    """A test that goes on with fewer processes leaves the file of the missing one as it is."""
+    path = written(tmp_path, batch(1, 4, 5), rank=3)
+    path.write_bytes(path.read_bytes()[:-1])
+    written(tmp_path, batch(0, 5))
+    for rows in (1, 4096):
+        assert_equal(read(tmp_path, rows)[0], batch(0, 1, 4, 5))
+
+
 def test_an_end_that_never_reached_the_disk_is_dropped(tmp_path):
     path = written(tmp_path, batch(0), batch(1))
     with path.open("ab") as file:
