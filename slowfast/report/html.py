@@ -25,7 +25,7 @@ _TITLES = {
     "warnings": "Warnings",
     "runs": "Runs",
     "differences": "Differences",
-    "table": "Published figures",
+    "table": "Table",
     "accuracy": "Accuracy",
     "curves": "Learning curves",
     "classes": "Classes",

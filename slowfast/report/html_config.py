@@ -100,11 +100,18 @@ def _values(values: Sequence[str], *, code: bool) -> Markup:
 
 def warnings_section(runs: Sequence[Named]) -> Markup | None:
     """What a reader must know before the numbers; None if nothing is wrong."""
-    items: list[Markup] = []
-    for named in members(runs):
-        for evaluation in named.run.evaluations:
-            items += _evaluation_warnings(named.name, evaluation)
+    parts = members(runs)
+    tests = [(named.name, evaluation) for named in parts for evaluation in named.run.evaluations]
+    items = [item for name, evaluation in tests for item in _lost_videos(name, evaluation)]
+    items += [item for name, evaluation in tests for item in _unlike_lists(name, evaluation)]
+    for named in parts:
+        if named.run.jobs and named.run.table is None:
+            items.append(element("li", name_of(named.name), ": the table is not finished, it has no results.json yet"))
         items += [element("li", name_of(named.name), ": ", name_of(hide(line))) for line in named.run.damages]
+    dirty = dict.fromkeys(name for name, test in tests if test.facts.get("git_revision", "").endswith("-dirty"))
+    if dirty:
+        names = join(part for name in dirty for part in (", ", name_of(name)))[len(", ") :]
+        items.append(element("li", "Made by code with changes that no commit holds: ", Markup(names)))
     if not items:
         return None
     return element(
@@ -112,27 +119,34 @@ def warnings_section(runs: Sequence[Named]) -> Markup | None:
     )
 
 
-def _evaluation_warnings(name: str, evaluation: Evaluation) -> list[Markup]:
-    items = []
+def _where(name: str, evaluation: Evaluation) -> Markup:
     names = [name_of(part) for part in dict.fromkeys((name, place(evaluation)))]
-    where = join([names[0], *([", ", names[1]] if len(names) > 1 else [])])
+    return join([names[0], *([", ", names[1]] if len(names) > 1 else [])])
+
+
+def _lost_videos(name: str, evaluation: Evaluation) -> list[Markup]:
+    where = _where(name, evaluation)
     scored, listed = evaluation.num_scored, evaluation.num_videos
     if scored is not None and listed is not None and scored < listed:
         lost = f"Coverage {100 * scored / listed:.2f} %: {listed - scored} of {listed} videos were not scored"
         rest = ". Its accuracies are over the others."
-        items.append(element("li", element("strong", lost), " in ", where, rest, _missing(evaluation.missing)))
-    elif evaluation.missing:
+        return [element("li", element("strong", lost), " in ", where, rest, _missing(evaluation.missing))]
+    if evaluation.missing:
         lost = f"{len(evaluation.missing)} videos are missing"
-        items.append(element("li", element("strong", lost), " in ", where, _missing(evaluation.missing)))
+        return [element("li", element("strong", lost), " in ", where, _missing(evaluation.missing))]
+    return []
+
+
+def _unlike_lists(name: str, evaluation: Evaluation) -> list[Markup]:
+    """Splits that are not the published ones, and splits that hold training videos."""
+    items = []
     for split in evaluation.splits:
-        of_split = join([where, ", split ", name_of(split.name), ": "])
+        of_split = join([_where(name, evaluation), ", split ", name_of(split.name), ": "])
         if split.num_official is not None and split.num_videos is not None and split.num_official != split.num_videos:
             unlike = f"{split.num_videos} videos listed, {split.num_official} in the official list"
             items.append(element("li", of_split, element("strong", unlike)))
         if trained := evaluation.metrics.get(f"{split.name}_trained_on"):
             items.append(element("li", of_split, element("strong", f"{trained:g} of its videos were trained on")))
-    if evaluation.facts.get("git_revision", "").endswith("-dirty"):
-        items.append(element("li", where, ": made by code with changes that no commit holds"))
     return items
 
 

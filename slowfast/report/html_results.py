@@ -56,20 +56,23 @@ def table_section(runs: Sequence[Named]) -> Markup | None:
         groups = Counter(titles.get(dataset, dataset) for dataset, _ in columns)
         first = [heading("method", rowspan=2), heading("source", rowspan=2)]
         first += [element("th", name_of(name), colspan=span, class_="group") for name, span in groups.items()]
-        second = [heading(titles.get(metric, metric), number=True) for _, metric in columns]
+        second = [heading(titles.get(metric, metric.replace("_", " ")), number=True) for _, metric in columns]
         rows = [_table_row(row, f"run {name}", columns, class_="ours") for name, row in ours]
         for row in published.values():
             source = row.source or "published"
             rows.append(_table_row(row, f"{source} ({row.note})" if row.note else source, columns, class_=""))
-        content = element(
-            "table",
-            element("caption", "Protocol ", name_of(protocol), ". Accuracy in percent, mean ± population standard "
-                    "deviation where several splits or seeds were scored. Shaded rows are ours."),
-            element("thead", element("tr", *first), element("tr", *second)),
-            element("tbody", *rows),
-        )  # fmt: skip
-        parts.append(element("div", content, class_="scroll"))
-    return element("section", element("h2", "Comparison with published figures", id="table"), *parts) if parts else None
+        note = (
+            ". Accuracy in percent, mean ± population standard deviation where several splits or seeds were scored. "
+            "Shaded rows are ours."
+        )
+        parts += [element("p", "Protocol ", name_of(protocol), note, class_="note"), _grouped(first, second, rows)]
+    return element("section", element("h2", "Table", id="table"), *parts) if parts else None
+
+
+def _grouped(first: Sequence[Markup], second: Sequence[Markup], rows: Sequence[Markup]) -> Markup:
+    """A table whose columns have titles in two lines."""
+    head = element("thead", element("tr", *first), element("tr", *second))
+    return element("div", element("table", head, element("tbody", *rows)), class_="scroll")
 
 
 def _columns(rows: Sequence[Row], order: Sequence[str]) -> list[tuple[str, str]]:
@@ -183,13 +186,7 @@ def _side_by_side(runs: Sequence[Named]) -> Markup:
     note = "Percent of videos; in small, the difference to the first run that was tested on the split, in points."
     if len(tested) < len(runs):
         note += f" {len(runs) - len(tested)} of {len(runs)} runs have no test results."
-    content = element(
-        "table",
-        element("caption", note),
-        element("thead", element("tr", *first), element("tr", *second)),
-        element("tbody", *rows),
-    )
-    return element("div", content, class_="scroll")
+    return join([element("p", note, class_="note"), _grouped(first, second, rows)])
 
 
 def _compared(row: Sequence[Split | None]) -> list[Markup]:

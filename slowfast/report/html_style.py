@@ -24,8 +24,8 @@ h2 { font-size: 1.25rem; margin: 2.75rem 0 .75rem; padding-bottom: .3rem; border
 h3 { font-size: 1.02rem; margin: 0; display: inline; overflow-wrap: anywhere; }
 h4 { font-size: 1rem; margin: 1.6rem 0 .3rem; }
 p { margin: .3rem 0 .7rem; max-width: 75ch; }
-.lead, .note, .absent, caption, figcaption, footer { color: var(--soft); }
-.note, caption, footer { font-size: .87rem; }
+.lead, .note, .absent, figcaption, footer { color: var(--soft); }
+.note, footer { font-size: .87rem; }
 .absent { font-style: italic; }
 nav { margin: .9rem 0 0; display: flex; flex-wrap: wrap; gap: .25rem 1.1rem; font-size: .92rem; }
 a { color: var(--good); }
@@ -33,14 +33,13 @@ code { font: .86em/1.45 ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberati
   overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; margin: .5rem 0 1.25rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
-caption { text-align: left; padding: 0 0 .4rem; }
 th, td { padding: .32rem .8rem .32rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--rule); }
 th:last-child, td:last-child { padding-right: .25rem; }
 thead th { font-weight: 600; vertical-align: bottom; border-bottom: 2px solid var(--soft); }
 thead th.group { text-align: center; white-space: nowrap; border-bottom: 1px solid var(--rule); padding-left: .8rem; }
 tbody th { font-weight: 500; }
-td code { display: inline-block; min-width: 8ch; max-width: 68ch; }
+td code { display: inline-block; min-width: 8ch; max-width: 92ch; }
 th.number, td.number { text-align: right; white-space: nowrap; }
 thead th.number { white-space: normal; }
 td.source { color: var(--soft); font-size: .84rem; }
@@ -102,7 +101,7 @@ svg text.cell { text-anchor: middle; pointer-events: none; } svg text.cell.stron
   .matrix .hover:hover { stroke: var(--text); stroke-width: 1.5; }
 .class-list { columns: 14rem; font-size: .84rem; }
 .class-list li { break-inside: avoid; overflow-wrap: anywhere; }
-.pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr));
+.pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 400px), 1fr));
   gap: 1.1rem 1.5rem; padding: 0; list-style: none; }
 .pairs p { margin: 0 0 .35rem; overflow-wrap: anywhere; }
 .frames { display: grid; grid-template-columns: 1fr 1fr; gap: .6rem; }
@@ -120,6 +119,7 @@ footer { margin-top: 3rem; border-top: 1px solid var(--rule); padding-top: .6rem
 @media print { body { max-width: none; padding: 0; font-size: 10.5pt; } nav { display: none; }
   figure, .pairs li, tr, .warnings { break-inside: avoid; } h2, h3, h4 { break-after: avoid; }
   .scroll { overflow: visible; }
+  .matrix { max-width: 100%; height: auto; }
   details::details-content { content-visibility: visible; display: block; } * { print-color-adjust: exact; } }
 """
 

@@ -264,3 +264,12 @@ def test_many_splits_have_one_open(page_of, tested, split_files, results_of):
 def test_names_of_runs_are_the_shortest_that_differ(tmp_path):
     assert run_names([tmp_path / "a", tmp_path / "b"]) == ["a", "b"]
     assert run_names([tmp_path / "x" / "a", tmp_path / "y" / "a"]) == ["x/a", "y/a"]
+
+
+def test_an_unfinished_table_is_told(page_of, tmp_path, tested):
+    root = tmp_path / "table"
+    (root / "jobs").mkdir(parents=True)
+    tested.rename(root / "jobs" / "hmdb51")
+    page, _ = page_of(root)
+    assert "table: the table is not finished" in page.words
+    assert "1 jobs, 2 tested split(s)" in page.words
