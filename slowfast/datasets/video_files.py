@@ -23,18 +23,11 @@ from slowfast.datasets.prepared import (
 )
 from slowfast.utils.io import atomic_write_text
 
-VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".webm", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp", ".ogv"}
-)
+VIDEO_SUFFIXES = frozenset({".mp4", ".webm", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts"})
+"""File names that a folder is searched for."""
 MISSING, UNDECODABLE = "missing.txt", "undecodable.txt"
 _SEGMENT = re.compile(r"_\d{6}_\d{6}$")
-_SUBSETS = {
-    "train": "train",
-    "val": "val",
-    "validate": "val",
-    "validation": "val",
-    "test": "test",
-}
+_SUBSETS = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test"}
 
 MissingPolicy = Literal["refuse", "keep", "drop"]
 Found = Mapping[str, tuple[str | None, ...]]
