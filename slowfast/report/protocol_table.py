@@ -80,7 +80,7 @@ class ProtocolTable:
 
     def markdown(self) -> str:
         """The table in Markdown, with the sources of the published rows."""
-        header = ["top-1 (%)", *(f"{self.titles[d]} {self.columns[m]}" for d, m in self.used_columns())]
+        header = ["accuracy, %", *(f"{self.titles[d]} {self.columns[m]}" for d, m in self.used_columns())]
         rows = self.rows()
         body = [[f"**{rows[0][0]}** (ours)", *rows[0][1]], *([name, *cells] for name, cells in rows[1:])]
         lines = [format_table(header, body), ""]

@@ -56,7 +56,7 @@ def test_ours_comes_first_and_an_unknown_figure_stays_empty():
 
 def test_markdown_names_sources_and_what_was_not_scored():
     lines = table().markdown().splitlines()
-    assert lines[0].split("|")[1].strip() == "top-1 (%)"
+    assert lines[0].split("|")[1].strip() == "accuracy, %"
     assert "**ours** (ours)" in lines[2]
     assert "- CLIP & co_1: a README (32 frames)" in lines
     assert "- ucf101: only 99.50 % of the listed videos were scored" in lines
