@@ -42,6 +42,7 @@ _NO_MATTER = {
     "NUM_GPUS": 0,
     "NUM_SHARDS": 1,
     "SHARD_ID": 0,
+    "DIST_BACKEND": "nccl",
     "LOG_PERIOD": 1,
     "LOG_MODEL_INFO": False,
     "DATA_LOADER.NUM_WORKERS": 0,

@@ -181,7 +181,7 @@ def test_predictions_are_those_of_the_videos(zero_shot, prepared, miniature, nam
 def test_plainly(prepared, table_recipe, net, tmp_path):
     """Runs tools/run_net.py on one list alone: test_plainly(dataset, list, {KEY: value}) -> its output folder."""
 
-    def run(name, title, options):
+    def run(name, title, options, *, names="index2cls"):
         data, folder = prepared(name), tmp_path / "plain"
         file = data.csv(title)
         status, _, err = net(
@@ -192,7 +192,7 @@ def test_plainly(prepared, table_recipe, net, tmp_path):
                 "TEST_FILE": file.name,
                 "DATA.PATH_LABEL_SEPARATOR": ",",
                 "DATA.PATH_PREFIX": data.root,
-                "DATA.INDEX_LABEL_MAPPING_FILE": data.folder / data.lists[title].classes,
+                "DATA.INDEX_LABEL_MAPPING_FILE": data.folder / data.lists[title].classes.replace("index2cls", names),
                 **options,
             },
             cfg=table_recipe,
@@ -201,6 +201,10 @@ def test_plainly(prepared, table_recipe, net, tmp_path):
         return folder
 
     return run
+
+
+def text_of(features, name):
+    return {"DATA.TEXT_AUG": True, "DATA.TEXT_AUG_FEATURE_FILE": features / f"{name}.pt"}
 
 
 def assert_same_scores(job, split, plain):
@@ -223,8 +227,18 @@ def assert_same_scores(job, split, plain):
     [("ucf101", "split2"), ("ucf101", "half3"), ("hmdb51", "split3"), ("hmdb51", "full"), ("k600", "zero_shot_split1")],
 )
 def test_split_equals_a_plain_test_of_its_list(zero_shot, features, test_plainly, name, split):
-    text = {"DATA.TEXT_AUG": True, "DATA.TEXT_AUG_FEATURE_FILE": features / f"{name}.pt"}
+    text = text_of(features, name)
     assert_same_scores(zero_shot / "jobs" / name, split, test_plainly(name, f"{split}/test", text))
+
+
+def test_rephrased_names(tabulate, features, test_plainly, tmp_path):
+    """Classes named "Name: sentence"; their features are found by the name."""
+    words = ["--weights", "clip", "--text-features", features / "{dataset}.pt"]
+    rephrased = {"SPLITS.NAMES": "rephrased"}
+    assert tabulate(tmp_path / "table", "zero_shot", ["k600"], *words, options=rephrased) == 0
+    plain = test_plainly("k600", "zero_shot_split2/test", text_of(features, "k600"), names="rephrased")
+    assert_same_scores(tmp_path / "table" / "jobs" / "k600", "zero_shot_split2", plain)
+    assert all(": " in row["label"] for row in read_rows(plain / "splits" / "test" / "predictions.csv"))
 
 
 def test_means_and_deviations(zero_shot):
@@ -323,11 +337,11 @@ def test_missing_videos_are_listed(tabulate, miniature, features, tmp_path, capf
 def test_features_that_do_not_fit_are_refused_by_name(tabulate, features, tmp_path, capfd):
     bare = tmp_path / "bare.pt"
     torch.save(torch.randn(100, 3, 32), bare)
-    other = features / "hmdb51.pt"
+    other, absent = features / "hmdb51.pt", tmp_path / "absent.pt"
     messages = {
         bare: f"error: DATA.TEXT_AUG_FEATURE_FILE: {bare}: has 100 rows, but the label set has 101 classes",
         other: f"error: DATA.TEXT_AUG_FEATURE_FILE: {other}: has no class 'Apply Eye Makeup' among its 51",
-        tmp_path / "absent.pt": f"error: {tmp_path / 'absent.pt'}: DATA.TEXT_AUG_FEATURE_FILE",
+        absent: f"error: DATA.TEXT_AUG_FEATURE_FILE: {absent}: no such file, wanted by job ucf101",
     }
     for file, message in messages.items():
         capfd.readouterr()
@@ -421,7 +435,7 @@ def test_halves_are_disjoint(base_to_novel, prepared, name):
 @pytest.mark.parametrize(("name", "half"), [("k400", "novel"), ("ssv2", "base")])
 def test_half_equals_a_plain_test_of_the_trained_weights(base_to_novel, features, test_plainly, name, half):
     job = base_to_novel[name] / "jobs" / f"{name}_seed2"
-    text = {"DATA.TEXT_AUG": True, "DATA.TEXT_AUG_FEATURE_FILE": features / f"{name}.pt"}
+    text = text_of(features, name)
     if name == "ssv2":
         text = {"MODEL.TEXT_PROMPT": True, "MODEL.PROMPT_NUM": 4}
     weights = {"TEST.CHECKPOINT_FILE_PATH": job / "checkpoints" / "checkpoint_epoch_00001.pyth"}
@@ -490,22 +504,45 @@ def test_few_shot_needs_a_training(tabulate, tmp_path, capfd):
     assert "--weights: few-shot figures come from training" in capfd.readouterr().err
 
 
-def test_fully_supervised_trains_averages_and_tests(tabulate, features, tmp_path):
+def test_fully_supervised(tabulate, features, tmp_path):
     """Kinetics-400, and a folder of one's own whose text is made of templates."""
+    words = ["--text-features", features / "{dataset}.pt"]
+    assert tabulate(tmp_path / "k400", "fully_supervised", ["k400"], *words) == 0
+    assert tabulate(tmp_path / "own", "fully_supervised", ["folder"]) == 0
+    for name, folder, videos, classes in (("k400", "k400", 12, 400), ("kitchen", "own", 6, 3)):
+        results = read_results(tmp_path / folder / "jobs" / name / "results.json")
+        (split,) = results.splits.values()
+        assert (split.num_videos, split.num_classes) == (videos, classes)
+        lines = (tmp_path / folder / "jobs" / name / "json_stats.log").read_text(encoding="utf-8")
+        assert [lines.count(f'"{kind}_epoch"') for kind in ("train", "val")] == [1, 1]
+        assert read(tmp_path / folder / "results.json")["cells"][name] == {
+            f"top{k}": {"mean": value, "std": None, "values": [value]}
+            for k, value in ((1, split.top1_acc), (5, split.top5_acc))
+        }
+
+
+def test_training_averaging_and_tests_of_other_datasets(tabulate, prepared, features, tmp_path):
+    """Zero-shot without weights: one training on Kinetics-400, whose average is scored on two other datasets.
+
+    What it leaves is then where few-shot training starts.
+    """
     average = {"SOLVER.MAX_EPOCH": 2, "AVERAGE.METHOD": "swa", "AVERAGE.START": 1}
     words = ["--text-features", features / "{dataset}.pt"]
-    assert tabulate(tmp_path / "k400", "fully_supervised", ["k400"], *words, options=average) == 0
-    assert tabulate(tmp_path / "own", "fully_supervised", ["folder"]) == 0
-    (averaged,) = (tmp_path / "k400" / "jobs" / "k400" / "averaged").glob("*.p*")
-    results = read_results(tmp_path / "k400" / "jobs" / "k400" / "results.json")
-    assert results.weights_sha256 == sha256_file(averaged)
-    assert results.num_videos == 12
-    lines = (tmp_path / "k400" / "jobs" / "k400" / "json_stats.log").read_text(encoding="utf-8")
-    assert lines.count('"train_epoch"') == 2
-    assert '"val_epoch"' in lines
-    own = read_results(tmp_path / "own" / "jobs" / "kitchen" / "results.json")
-    assert (own.num_videos, next(iter(own.splits.values())).num_classes) == (6, 3)
-    assert set(read(tmp_path / "own" / "results.json")["cells"]["kitchen"]) == {"top1", "top5"}
+    prepared("k400")
+    assert tabulate(tmp_path / "one", "zero_shot", ["hmdb51", "k600"], *words, options=average) == 0
+    jobs = tmp_path / "one" / "jobs"
+    (averaged,) = (jobs / "train_k400" / "averaged").glob("*.p*")
+    for name in ("hmdb51", "k600"):
+        assert read_results(jobs / name / "results.json").weights_sha256 == sha256_file(averaged)
+    assert list(read(tmp_path / "one" / "results.json")["cells"]) == ["hmdb51", "k600"]
+    assert not (jobs / "train_k400" / "results.json").exists()
+
+    starts = {"init": ["--init", averaged], "clip": []}
+    weights = {}
+    for name, start in starts.items():
+        assert tabulate(tmp_path / name, "few_shot", ["hmdb51"], "--shots", "2", *words, *start) == 0
+        weights[name] = read_results(tmp_path / name / "jobs" / "hmdb51_2shot" / "results.json").model_sha256
+    assert weights["init"] != weights["clip"]
 
 
 # -------------------------------------------------------------------------------------------------- what may be wrong
@@ -526,10 +563,16 @@ def test_unprepared_dataset_is_named(call_tool, table_recipe, tmp_path, capfd):
         (["--protocol", "zero_shot", "--weights", "clip", "--init", "a.pth"], 2, "--init"),
         (["--protocol", "base_to_novel", "--datasets", "k600"], 1, "has no list 'base_to_novel/seed1/train'"),
         (["--protocol", "zero_shot", "--weights", "clip", "--datasets", "k600", "--videos", "k600"], 2, "--videos"),
+        (["--protocol", "zero_shot", "--weights", "clip", "--datasets", "k600", "--videos", "ucf101=a"], 2, "--videos"),
+        (
+            ["--protocol", "base_to_novel", "--datasets", "ucf101", "--init", "absent.pth"],
+            1,
+            "absent.pth: no such file",
+        ),
     ],
 )
 def test_mistakes(call_tool, table_recipe, prepared, tmp_path, capfd, words, status, message):
-    label_db = prepared("k600").folder.parent
+    (label_db, _) = (prepared(name).folder.parent for name in ("k600", "ucf101"))
     capfd.readouterr()
     command = ["--cfg", table_recipe, *words, "--label-db", label_db, "--opts", "OUTPUT_DIR", tmp_path]
     assert call_tool("run_protocol", command) == status
