@@ -167,9 +167,12 @@ def _pairs(split: Split, confusion: Confusion, album: FrameAlbum, *, max_pairs: 
                 class_="frames",
             )
         cards.append(element("li", head, frames))
-    note = "Pairs with most videos. Left the middle frame of a video that was classified wrongly, right one of the class that it was taken for."  # noqa: E501
+    note = "Pairs with most videos."
     if not split.predictions:
-        note = "Pairs with most videos. No predictions.csv lies beside the results, hence there are no frames."
+        note += " No predictions.csv lies beside the results, hence there are no frames."
+    elif with_frames:
+        note += " Left the middle frame of a video that was classified wrongly, right one of the class that it was taken for"
+        note += f"; frames of the first {with_frames} pairs." if with_frames < len(cells) else "."
     return element(
         "div",
         element("h4", "Most confused pairs"),
