@@ -171,7 +171,7 @@ def _pairs(split: Split, confusion: Confusion, album: FrameAlbum, *, max_pairs: 
     if not split.predictions:
         note += " No predictions.csv lies beside the results, hence there are no frames."
     elif with_frames:
-        note += " Left the middle frame of a video that was classified wrongly, right one of the class that it was taken for"
+        note += " Left the middle frame of a video that was classified wrongly, right one of the class it was taken for"
         note += f"; frames of the first {with_frames} pairs." if with_frames < len(cells) else "."
     return element(
         "div",
