@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 from collections import Counter
 
@@ -198,8 +197,10 @@ def test_missing_videos(copy, call_tool, tmp_path, capfd):
     command = [*arguments, "--output", output]
     assert call_tool("prepare_data", command) == 1
     (line,) = capfd.readouterr().err.splitlines()
-    assert re.search(r"1 videos? of .*split1/train", line)
-    assert gone.name in (output / "hmdb51" / "splits" / "missing.txt").read_text(encoding="utf-8")
+    assert f"{root}: 1 of 42 videos" in line
+    listed = (output / "hmdb51" / "splits" / "missing.txt").read_text(encoding="utf-8").splitlines()
+    assert all(row.endswith(gone.name) for row in listed)
+    assert {"split1/train", "split2/test", "full/test"} <= {row.partition("\t")[0] for row in listed}
     assert not list(output.rglob("*.csv"))
 
     counts = {}
@@ -245,7 +246,7 @@ def test_small_copies(miniature, call_tool, tmp_path):
     ("words", "status", "message"),
     [
         (["ucf101", "--root", "absent", "--annotations", "absent"], 1, "absent"),
-        (["ucf101", "--root", "absent"], 2, "one of the arguments --annotations --from-repo is required"),
+        (["ucf101", "--root", "absent"], 2, "--annotations PATH"),
         (["imagenet", "--root", "absent"], 2, "invalid choice"),
         (["folder", "--root", "absent"], 2, "--name"),
     ],
