@@ -12,7 +12,7 @@ import test_net
 import torch.multiprocessing as mp
 import train_net
 
-from slowfast.config.node import CfgNode
+from slowfast.config.node import CfgNode, ConfigError
 from slowfast.engine.launch import LaunchPlan, ProcessContext, is_first_process, launch
 from slowfast.utils.distributed import barrier
 from slowfast.utils.errors import USER_ERRORS, describe_error
@@ -90,6 +90,8 @@ def guard(action: Callable[[], None]) -> int:
     """Turn an error that a user can mend into one line; anything else is a defect and keeps its traceback."""
     try:
         action()
+    except ConfigError:
+        raise  # main() tells it, with a status of its own
     except USER_ERRORS as error:
         sys.stderr.write(redact(f"error: {describe_error(error)}\n"))
         return FAILED

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from slowfast.config.node import ConfigError
 from slowfast.datasets.annotation import read_annotations
 from slowfast.datasets.types import Split
 from slowfast.protocols.base import (
@@ -76,7 +77,7 @@ class FewShot(EvalProtocol):
     def jobs(cls, request: TableRequest) -> list[Job]:
         """One training and test per dataset and K."""
         if not request.trains:
-            raise ValueError(
+            raise ConfigError(
                 "--weights: few-shot figures come from training; allowed: --init, the weights to start from"
             )
         return [
