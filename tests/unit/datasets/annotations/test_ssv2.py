@@ -42,8 +42,8 @@ def test_new_names_without_labels_and_one_subset(write_files, ask, names_of):
     ("changed", "message"),
     [
         (
-            {"train.json": [{**ENTRY, "template": "Closeing [something]"}]},
-            r"train\.json: entry 1: unknown class 'Closeing something', .*nearest is 'Closing something'",
+            {"train.json": [{**ENTRY, "template": "Cloxsing [something]"}]},
+            r"train\.json: entry 1: unknown class 'Cloxsing something', .*nearest is 'Closing something'",
         ),
         ({"train.json": [{"id": "7"}]}, r"train\.json: entry 1: expected an object with id and template"),
         ({"train.json": {"7": ENTRY}}, r"train\.json: expected a list of videos, found dict"),
