@@ -6,6 +6,7 @@ the space of the tiny CLIP, the others are random.
 
 import csv
 import json
+import re
 import shutil
 import statistics
 from collections import Counter
@@ -460,6 +461,19 @@ def test_finished_trainings_are_not_repeated(tabulate, features, decoded, tmp_pa
     assert first.stat().st_mtime_ns == written
 
 
+def test_given_weights_are_scored_once(tabulate, features, tmp_path):
+    """Raw CLIP on base and novel classes: nothing is trained, so draws do not matter."""
+    words = ["--weights", "clip", "--text-features", features / "{dataset}.pt"]
+    assert tabulate(tmp_path, "base_to_novel", ["hmdb51"], *words) == 0
+    content = read(tmp_path / "results.json")
+    assert [job["name"] for job in content["jobs"]] == ["hmdb51"]
+    results = read_results(tmp_path / "jobs" / "hmdb51" / "results.json")
+    for half in ("base", "novel"):
+        top1 = results.splits[half].top1_acc
+        assert content["cells"]["hmdb51"][half] == {"mean": top1, "std": None, "values": [top1]}
+    assert not list(tmp_path.rglob("checkpoints"))
+
+
 # ------------------------------------------------------------------------------------------------- few-shot, supervised
 
 
@@ -543,6 +557,20 @@ def test_training_averaging_and_tests_of_other_datasets(tabulate, prepared, feat
         assert tabulate(tmp_path / name, "few_shot", ["hmdb51"], "--shots", "2", *words, *start) == 0
         weights[name] = read_results(tmp_path / name / "jobs" / "hmdb51_2shot" / "results.json").model_sha256
     assert weights["init"] != weights["clip"]
+
+
+# --------------------------------------------------------------------------------------------------------------- report
+
+
+def test_report_of_tables(zero_shot, base_to_novel, few_shot, call_tool, tmp_path):
+    """One page about all of them, which needs nothing but itself."""
+    page = tmp_path / "report.html"
+    folders = [zero_shot, *dict.fromkeys(base_to_novel.values()), few_shot]
+    assert call_tool("report", [*folders, "--output", page]) == 0
+    text = page.read_text(encoding="utf-8")
+    for word in ("UCF101", "HMDB51", "Kinetics-600", "playing violin", "half3", "data:image/"):
+        assert word.lower() in text.lower(), word
+    assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", text)
 
 
 # -------------------------------------------------------------------------------------------------- what may be wrong
