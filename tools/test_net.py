@@ -29,7 +29,7 @@ from slowfast.utils.distributed import barrier, broadcast_object
 from slowfast.utils.io import sha256_file, sha256_tensors
 from slowfast.utils.logging import get_logger, log_json_stats
 from slowfast.utils.parser import cfg_hash, numbers_hash
-from slowfast.utils.provenance import git_revision, package_versions
+from slowfast.utils.provenance import code_sha256, package_versions
 
 logger = get_logger(__name__)
 
@@ -150,7 +150,7 @@ class TestRun:
             "views": pool.views,
             "model": self.model_sha256,
             "text": sha256_file(text) if text else "",
-            "code": f"{git_revision()} {sorted(package_versions().items())}",
+            "code": f"{code_sha256()} {sorted(package_versions().items())}",
             "classes": pool.label_set.names,
             "videos": [record[:2] for record in pool.records],
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import platform
 import subprocess
@@ -40,9 +41,20 @@ def git_revision() -> str | None:
     return f"{revision}-dirty" if _git("status", "--porcelain", "--untracked-files=no", folder=root) else revision
 
 
+def code_sha256() -> str:
+    """Hash of the source files of this package, whatever a commit says of them."""
+    root = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
+        digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
 def _git(*args: str, folder: Path) -> str | None:
     try:
         run = subprocess.run(["git", *args], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return run.stdout.strip()
+
