@@ -168,8 +168,8 @@ class _Transcoding:
         size = target.stat().st_size
         mark = _mark(state, self.settings)
         entry = known.find(_KIND, name, state)
-        if entry is not None and (entry.get("mark"), entry.get("target_size")) == (mark, size):
-            return True
+        if entry is not None:
+            return (entry.get("mark"), entry.get("target_size")) == (mark, size)
         found = read_mark(target)
         if found is None:
             self.failed[name] = f"{target} is there already and is not a copy made by this tool; move it away"

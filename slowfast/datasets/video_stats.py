@@ -98,8 +98,8 @@ class VideoStats:
         if self.slow < _WORTH_ADVICE:
             return None
         return (
-            f"{self.slow:.0%} are slow to decode (short side above {LARGE_SHORT_SIDE} pixels, or more than {LONG_GOP} frames "
-            "between keyframes): transcoding them once makes that several times faster"
+            f"{self.slow:.0%} are slow to decode (short side above {LARGE_SHORT_SIDE} pixels, or more than {LONG_GOP} "
+            "frames between keyframes): transcoding them once makes that several times faster"
         )
 
     def lines(self) -> list[str]:
