@@ -46,6 +46,15 @@ def test_a_dataset_without_splits_is_scored_on_its_validation_videos(prepare, cf
     assert [split.name for split in build_protocol(cfg).eval_splits()] == ["full"]
 
 
+def test_all_tests_of_a_dataset_without_splits_are_its_validation_videos(prepare, cfg, score):
+    lists = {"few_shot/2/train": ("index2cls.json", NAMES, TRAINED), "full/val": ("index2cls.json", NAMES, TRAINED)}
+    prepare("ssv2", lists)
+    cfg.PROTOCOL, cfg.SPLITS.DATASET, cfg.SPLITS.SHOTS, cfg.SPLITS.ALL_TESTS = "few_shot", "ssv2", 2, True
+    protocol = build_protocol(cfg)
+    assert [split.name for split in protocol.eval_splits()] == ["full"]
+    assert "full_trained_on" not in protocol.summarise({"full": score(3, 1)})
+
+
 def test_a_number_of_shots_that_was_not_drawn(ucf):
     ucf.SPLITS.SHOTS = 3
     with pytest.raises(ValueError, match=r"has no list 'few_shot/3/train'; found: split1/test"):
