@@ -25,7 +25,7 @@ LABEL_DB = Path(__file__).resolve().parents[1] / "label_db"
 OWN_NAME = "kitchen"
 """Name of the dataset made of a plain folder."""
 SPEC = MotionShapes(size_px=32, num_frames=12, fps=12)
-_CLASSES_PER_HALF = 3
+_CLASSES_PER_HALF, _FREQUENT = 3, 20
 _ID_CHARACTERS = string.ascii_letters + string.digits + "-_"
 
 
@@ -160,14 +160,17 @@ def _kinetics(
     names: Sequence[str],
     counts: dict[str, int],
     path: Callable[[str, str, str], str],
+    *,
+    frequent: str = "",
 ) -> dict[str, str]:
     """{train,val,test}.csv with a header and the times of each clip, which are in the names of its files too."""
     videos, header = {}, ("label", "youtube_id", "time_start", "time_end", "split")
-    ids = iter(_youtube_ids(rng, len(names) * sum(counts.values())))
+    ids = iter(_youtube_ids(rng, len(names) * sum(counts.values()) + _FREQUENT))
     for split, count in counts.items():
         rows = []
         for name in names:
-            for start in (rng.randrange(0, 300) for _ in range(count)):
+            clips = _FREQUENT if split == "train" and name == frequent else count
+            for start in (rng.randrange(0, 300) for _ in range(clips)):
                 youtube_id = next(ids)
                 videos[path(split, name, f"{youtube_id}_{start:06d}_{start + 10:06d}.mp4")] = name
                 rows.append((name, youtube_id, start, start + 10, "validate" if split == "val" else split))
@@ -179,11 +182,12 @@ def _kinetics(
 
 
 def _k400(root: Path, annotations: Path, rng: random.Random) -> dict[str, str]:
-    """All clips of a split in one folder."""
+    """All clips of a split in one folder. One base class has more training clips than 16 shots take."""
     names = list(_chosen("k400").values())
-    return _kinetics(
-        annotations, rng, names, {"train": 4, "val": 2, "test": 1}, lambda split, _, file: f"{split}/{file}"
-    )
+    base = json.loads((LABEL_DB / "k400" / "base_to_novel" / "base_ids.json").read_text(encoding="utf-8"))
+    frequent = _class_names("k400")[base[0]]
+    counts = {"train": 4, "val": 2, "test": 1}
+    return _kinetics(annotations, rng, names, counts, lambda split, _, file: f"{split}/{file}", frequent=frequent)
 
 
 def _k600(root: Path, annotations: Path, rng: random.Random) -> dict[str, str]:
@@ -245,9 +249,9 @@ MINIATURES = {"ucf101": _ucf101, "hmdb51": _hmdb51, "k400": _k400, "k600": _k600
 
 
 def _write_clip(path: Path, label: int, *, seed: tuple[int, int]) -> None:
-    """Render a clip whose shape and motion belong to the label, its colour and place to the seed."""
-    classes = SPEC.seen
-    colour = list(COLOURS)[int(np.random.default_rng(seed).integers(len(COLOURS)))]
+    """Render a clip whose shape and motion, and mostly its colour, belong to the label, its place to the seed."""
+    classes, colours, rng = SPEC.seen, list(COLOURS), np.random.default_rng(seed)
+    colour = colours[label % len(colours) if rng.random() < 0.8 else int(rng.integers(len(colours)))]
     frames = render_clip(*classes[label % len(classes)], colour=colour, seed=(*seed, 1), spec=SPEC)
     if path.suffix == ".webm":
         _write_webm(path, frames)

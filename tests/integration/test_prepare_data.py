@@ -28,8 +28,8 @@ ROWS = {
         "base_to_novel/seed1/train": 12, "base_to_novel/base_test": 6, "base_to_novel/novel_test": 6,
     },
     "k400": {
-        "full/train": 24, "full/val": 12, "base_to_novel/seed1/train": 12, "base_to_novel/base_test": 6,
-        "base_to_novel/novel_test": 6,
+        "full/train": 40, "full/val": 12, "base_to_novel/seed1/train": 24, "base_to_novel/seed2/train": 24,
+        "base_to_novel/base_test": 6, "base_to_novel/novel_test": 6,
     },
     "k600": {"zero_shot_split1/test": 6, "zero_shot_split2/test": 6, "zero_shot_split3/test": 6},
     "ssv2": {
@@ -114,6 +114,13 @@ def test_base_and_novel_are_disjoint(prepared, miniature, name, repository):
         train = read_annotations(dataset.csv(f"base_to_novel/seed{seed}/train"), separator=",")
         assert {made.videos[row.path] for row in train} <= {names[label] for label in ids["base"]}
         assert not {row.path for row in train} & (parts[0] | parts[1])
+
+
+def test_draws_differ(prepared):
+    dataset = prepared("k400")
+    drawn = {tuple(read_list(dataset, f"base_to_novel/seed{seed}/train")) for seed in (1, 2, 3)}
+    assert len(drawn) == 3
+    assert all(max(Counter(label for _, label in rows).values()) == 16 for rows in drawn)
 
 
 @pytest.mark.parametrize("name", ["ucf101", "hmdb51", "ssv2"])
