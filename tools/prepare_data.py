@@ -79,7 +79,11 @@ def _add_common(command: argparse.ArgumentParser) -> None:
         default="refuse",
         help="videos that are not found: write nothing, keep their rows, drop their rows (default refuse)",
     )
-    command.add_argument("--check", choices=("open", "decode"), help="try every video: its first frame, or all of it")
+    command.add_argument(
+        "--check",
+        choices=("open", "decode"),
+        help="try every video: whether it opens and is whole, or every frame of it",
+    )
     command.add_argument("--transcode", type=Path, metavar="DIR", help="make small copies there and list these")
     workers = max(1, (os.cpu_count() or 1) - 1)
     command.add_argument(
