@@ -1,0 +1,187 @@
+"""What a table takes: its jobs with their configurations, checked before the first one starts."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slowfast.config.node import CfgNode, ConfigError
+from slowfast.datasets.prepared import read_manifest
+from slowfast.datasets.traits import read_traits
+from slowfast.engine.average_run import averaged_file
+from slowfast.engine.checkpoint import checkpoint_path
+from slowfast.protocols.base import Job, TableRequest
+from slowfast.protocols.build import build_protocol, protocol_class
+from slowfast.utils.parser import assert_and_infer_cfg, cfg_to_yaml
+
+RAW_CLIP = "clip"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedJob:
+    """A job with the configurations of its phases.
+
+    Attributes:
+        job: what the protocol asks for.
+        train: configuration of the training; None for none.
+        test: configuration of the test; None for none.
+        trained: the weights that the training leaves; None for none.
+    """
+
+    job: Job
+    train: CfgNode | None
+    test: CfgNode | None
+    trained: Path | None
+
+    @property
+    def folder(self) -> Path:
+        """Where it writes."""
+        cfg = self.train or self.test
+        assert cfg is not None, "a job trains or tests"
+        return Path(cfg.OUTPUT_DIR)
+
+
+def plan_jobs(base: CfgNode, args: argparse.Namespace) -> list[PlannedJob]:
+    """Make the configurations of all jobs.
+
+    Raises:
+        ConfigError: if an option does not fit, or a configuration is not valid.
+        ValueError: if a dataset was not prepared.
+    """
+    request = TableRequest(
+        label_db=args.label_db,
+        datasets=args.datasets,
+        trains=not args.weights,
+        shots=args.shots,
+        seeds=args.seeds,
+        source=args.source,
+        halves=args.halves,
+    )
+    planned: dict[str, PlannedJob] = {}
+    for job in protocol_class(args.protocol).jobs(request):
+        weights = planned[job.weights_from].trained if job.weights_from else _given(args.weights)
+        planned[job.name] = _plan_job(job, base, args, weights)
+    datasets = sorted({plan.job.dataset for plan in planned.values()})
+    for dataset in _video_folders(args.videos):
+        if dataset not in datasets:
+            raise ConfigError(f"--videos: {dataset!r} is not in this table; allowed: {', '.join(datasets)}")
+    return list(planned.values())
+
+
+def check_jobs(planned: Sequence[PlannedJob]) -> None:
+    """Find what is missing before the first job starts: lists, class files, weights, text features.
+
+    Raises:
+        ValueError: naming the first file that is missing.
+    """
+    for plan in planned:
+        if plan.train is not None:
+            protocol = build_protocol(plan.train)
+            protocol.train_split(), protocol.val_split()
+            init = plan.train.TRAIN.CUSTOM_LOAD_FILE if plan.train.TRAIN.CUSTOM_LOAD else None
+            if init and not Path(init).is_file():
+                raise ValueError(f"--init: {init}: no such file")
+        if plan.test is not None:
+            build_protocol(plan.test).eval_splits()
+            weights = plan.test.TEST.CUSTOM_LOAD_FILE if plan.test.TEST.CUSTOM_LOAD else None
+            is_made = weights in {str(other.trained) for other in planned}
+            if weights and not is_made and not Path(weights).is_file():
+                raise ValueError(f"--weights: {weights}: no such file; or {RAW_CLIP} for raw CLIP")
+        for cfg in (plan.train, plan.test):
+            features = cfg.DATA.TEXT_AUG_FEATURE_FILE if cfg is not None and cfg.DATA.TEXT_AUG else ""
+            if features and not Path(features).is_file():
+                raise ValueError(f"DATA.TEXT_AUG_FEATURE_FILE: {features}: no such file, wanted by job {plan.job.name}")
+
+
+def _given(weights: str | None) -> Path | None:
+    return Path(weights) if weights and weights != RAW_CLIP else None
+
+
+def _plan_job(job: Job, base: CfgNode, args: argparse.Namespace, weights: Path | None) -> PlannedJob:
+    folder = Path(base.OUTPUT_DIR) / "jobs" / job.name
+    shared: dict[str, Any] = {
+        **job.options,
+        "OUTPUT_DIR": str(folder),
+        "SPLITS.LABEL_DB": args.label_db,
+        "SPLITS.ALL_TESTS": args.all_tests,
+        "DATA.PATH_PREFIX": _video_folders(args.videos).get(job.dataset, ""),
+    }
+    if args.text_features:
+        file = args.text_features.replace("{dataset}", job.dataset)
+        shared |= {"DATA.TEXT_AUG": True, "DATA.TEXT_AUG_FEATURE_FILE": file}
+    train = test = trained = None
+    if job.trains:
+        options: dict[str, Any] = {"TRAIN.ENABLE": True, "TEST.ENABLE": False}
+        if args.init:
+            options |= {"TRAIN.CUSTOM_LOAD": True, "TRAIN.CUSTOM_LOAD_FILE": args.init}
+        if not read_traits(Path(args.label_db) / job.dataset).mirror:
+            options["DATA.RANDOM_FLIP"] = False
+        train = _resolve(base, shared | options, job)
+        trained = weights = _trained_weights(train)
+    if job.tests:
+        options = {"TRAIN.ENABLE": False, "TEST.ENABLE": True, "TEST.CUSTOM_LOAD": weights is not None}
+        options |= {"TEST.CUSTOM_LOAD_FILE": str(weights) if weights else None, "TEST.CHECKPOINT_FILE_PATH": ""}
+        test = _resolve(base, shared | options | {"TRAIN.CHECKPOINT_FILE_PATH": ""}, job)
+    return PlannedJob(job=job, train=train, test=test, trained=trained)
+
+
+def _video_folders(pairs: Sequence[str]) -> dict[str, str]:
+    folders = {}
+    for pair in pairs:
+        dataset, mark, folder = pair.partition("=")
+        if not mark or not dataset or not folder:
+            raise ConfigError(f"--videos: expected DATASET=FOLDER, found {pair!r}")
+        folders[dataset] = folder
+    return folders
+
+
+def _resolve(base: CfgNode, options: Mapping[str, Any], job: Job) -> CfgNode:
+    cfg = base.clone()
+    cfg.defrost()
+    for key, value in options.items():
+        cfg.merge_from_list([key, value])
+    try:
+        assert_and_infer_cfg(cfg)
+        protocol = build_protocol(cfg)
+        if cfg.TRAIN.ENABLE:
+            cfg.MODEL.NUM_CLASSES = len(protocol.train_split().label_set)
+    except ConfigError as error:
+        raise ConfigError(f"job {job.name}: {error}") from error
+    cfg.freeze()
+    return cfg
+
+
+def _trained_weights(cfg: CfgNode) -> Path:
+    """The file that is tested after a training."""
+    last = cfg.SOLVER.MAX_EPOCH
+    if not cfg.AVERAGE.METHOD:
+        return checkpoint_path(cfg.OUTPUT_DIR, last - 1, task=cfg.TASK)
+    end = cfg.AVERAGE.END or last
+    if not cfg.AVERAGE.START <= end <= last:
+        raise ConfigError(
+            f"AVERAGE.START: epochs {cfg.AVERAGE.START} to {end} do not lie within SOLVER.MAX_EPOCH, which is {last}"
+        )
+    return averaged_file(Path(cfg.OUTPUT_DIR) / "averaged", cfg.AVERAGE.METHOD, start=cfg.AVERAGE.START, end=end)
+
+
+def print_plan(planned: Sequence[PlannedJob], *, full: bool) -> None:
+    """Print the jobs, each as the configuration that differs from the defaults of the file, or in full."""
+    for plan in planned:
+        for phase, cfg in (("train", plan.train), ("test", plan.test)):
+            if cfg is None:
+                continue
+            if full:
+                sys.stdout.write(f"--- # {plan.job.name}: {phase}\n{cfg_to_yaml(cfg)}")
+                continue
+            dataset = read_manifest(cfg.SPLITS.LABEL_DB, plan.job.dataset)
+            words = [word for key, value in plan.job.options.items() for word in (key, str(value))]
+            weights = cfg.TEST.CUSTOM_LOAD_FILE if phase == "test" and cfg.TEST.CUSTOM_LOAD else ""
+            sys.stdout.write(
+                f"{plan.job.name:<20} {phase:<6} {shlex.join(words)}  videos {dataset.root}"
+                f"{'  weights ' + weights if weights else ''}  -> {plan.folder}\n"
+            )
