@@ -12,6 +12,7 @@ from train_net import start_phase
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets.build import build_pool, build_pool_loader
+from slowfast.datasets.inputs import inputs_sha256
 from slowfast.datasets.pool import VideoPool
 from slowfast.engine.build import load_test_weights
 from slowfast.engine.evaluator import EvalConfig, gather_bad, score_videos
@@ -55,6 +56,18 @@ def test(context: ProcessContext, cfg: CfgNode) -> None:
         run.run(protocol, build_pool(protocol.eval_splits(), cfg=cfg))
 
 
+def test_inputs(cfg: CfgNode) -> str:
+    """Hash of all that a test reads beside its weights: lists, class names, text features, raw CLIP.
+
+    Raises:
+        ValueError: if a list or its class file is not usable.
+    """
+    raw = [cfg.TEST.CLIP_ORI_PATH] if cfg.TEST.PATCHING_MODEL else []
+    text = [cfg.DATA.TEXT_AUG_FEATURE_FILE] if cfg.DATA.TEXT_AUG else []
+    splits = build_protocol(cfg, views=num_views(cfg)[0]).eval_splits()
+    return inputs_sha256(splits, [cfg.MODEL.CLIP_WEIGHTS, *raw, *text])
+
+
 def num_views(cfg: CfgNode) -> Sequence[int]:
     """Temporal views per video to test with, one test for each."""
     if cfg.TEST.NUM_TEMPORAL_CLIPS:
@@ -86,6 +99,7 @@ class TestRun:
         self.cfg, self.context, self.method, self.weights, self.suffix = cfg, context, method, weights, suffix
         self.output_dir = Path(cfg.OUTPUT_DIR)
         self.model_sha256 = sha256_tensors(method.checkpoint_state())
+        self.inputs_sha256 = test_inputs(cfg)
 
     def run(self, protocol: EvalProtocol, pool: VideoPool) -> None:
         """Score the videos that no interrupted test has scored yet, then report on all.
@@ -144,12 +158,11 @@ class TestRun:
     def _identity(self, pool: VideoPool) -> str:
         """All that the scores depend on: an interrupted test goes on only if none of it changed."""
         cfg = self.cfg
-        text = cfg.DATA.TEXT_AUG_FEATURE_FILE if cfg.DATA.TEXT_AUG else ""
         parts: dict[str, object] = {
             "config": numbers_hash(cfg),
             "views": pool.views,
             "model": self.model_sha256,
-            "text": sha256_file(text) if text else "",
+            "inputs": self.inputs_sha256,
             "code": f"{code_sha256()} {sorted(package_versions().items())}",
             "classes": pool.label_set.names,
             "videos": [record[:2] for record in pool.records],
@@ -180,6 +193,7 @@ class TestRun:
             seed=cfg.RNG_SEED,
             config_sha256=cfg_hash(cfg),
             numbers_sha256=numbers_hash(cfg),
+            inputs_sha256=self.inputs_sha256,
             model_sha256=self.model_sha256,
             weights=str(self.weights) if self.weights else "",
             weights_sha256=sha256_file(self.weights) if self.weights else "",

@@ -58,6 +58,7 @@ class RunResult:
         seed: RNG_SEED.
         config_sha256: hash of the resolved configuration.
         numbers_sha256: the same without the keys that say where and how fast it ran.
+        inputs_sha256: hash of the annotation files, class names and text features that it read.
         weights: file of the weights, "" for weights that came from no file.
         weights_sha256: its hash, "" likewise.
         model_sha256: hash of the tensors that were scored, whatever file, mixture or seed they came from.
@@ -73,6 +74,7 @@ class RunResult:
     seed: int
     config_sha256: str
     numbers_sha256: str
+    inputs_sha256: str
     model_sha256: str
     dataset: str = ""
     weights: str = ""
@@ -223,6 +225,7 @@ _SCHEMA = {
     "seed": (lambda v: isinstance(v, int) and not isinstance(v, bool), "an integer"),
     "config_sha256": (_is_hash, "64 hexadecimal digits"),
     "numbers_sha256": (_is_hash, "64 hexadecimal digits"),
+    "inputs_sha256": (_is_hash, "64 hexadecimal digits"),
     "model_sha256": (_is_hash, "64 hexadecimal digits"),
     "weights": (lambda v: isinstance(v, str), "a file name or an empty string"),
     "weights_sha256": (lambda v: v == "" or _is_hash(v), "64 hexadecimal digits or an empty string"),

@@ -24,6 +24,7 @@ def result(**changes):
         "seed": 0,
         "config_sha256": "a" * 64,
         "numbers_sha256": "c" * 64,
+        "inputs_sha256": "d" * 64,
         "model_sha256": "b" * 64,
         "weights": "swa_2_22.pth",
         "weights_sha256": "0" * 64,
