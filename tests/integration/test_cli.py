@@ -41,7 +41,8 @@ def test_files_of_a_run(trained):
     assert len(events) == 1
     assert names - events == {
         "checkpoints/checkpoint_epoch_00001.pyth", f"checkpoints/{LAST}", "config.yaml", "json_stats.log",
-        "predictions.pkl", "results.json", "stdout.log",
+        "predictions.pkl", "results.json", "splits/test/confusion.csv", "splits/test/per_class.csv",
+        "splits/test/predictions.csv", "stdout.log",
     }  # fmt: skip
 
 
@@ -227,7 +228,7 @@ def test_series_of_views(net, tmp_path, json_lines):
     assert net(options)[0] == 0
     assert {path.name for path in tmp_path.iterdir()} == {
         "config.yaml", "json_stats.log", "stdout.log", "results_1views.json", "results_2views.json",
-        "scores_1views.pkl", "scores_2views.pkl",
+        "scores_1views.pkl", "scores_2views.pkl", "splits_1views", "splits_2views",
     }  # fmt: skip
     assert [line["split"] for line in json_lines(tmp_path / "json_stats.log")] == ["test_final"] * 2
     assert read_results(tmp_path / "results_1views.json").weights == ""
