@@ -126,6 +126,28 @@ class ProtocolTable:
         }
 
 
+def refuse_other_table(path: str | Path, protocol: str) -> None:
+    """Tables do not replace other results.
+
+    Args:
+        path: where the JSON file of a table is going to be; it need not be there.
+        protocol: of the table.
+
+    Raises:
+        ValueError: if the file is there and is not a table of that protocol.
+    """
+    source = Path(path)
+    if not source.is_file():
+        return
+    try:
+        content = json.loads(source.read_text(encoding="utf-8"))
+        found = content["protocol"] if content["format"] == FORMAT else f"a result of format {content['format']}"
+    except (ValueError, KeyError, TypeError):
+        found = "not a table"
+    if found != protocol:
+        raise ValueError(f"{source}: is {found}, which a table of {protocol} would replace; change OUTPUT_DIR")
+
+
 Row = Mapping[str, Mapping[str, Figure]] | Mapping[str, Mapping[str, PublishedFigure]]
 
 

@@ -69,6 +69,21 @@ class SplitFiles:
         self._file.write(_csv_lines(rows).encode())
 
 
+def remove_other_splits(folder: str | Path, names: Sequence[str]) -> None:
+    """Remove the files of splits that an earlier test of the same folder had; whatever is not ours stays.
+
+    Args:
+        folder: folder of the folders of the splits; it need not be there.
+        names: splits of this test.
+    """
+    for other in Path(folder).glob("*/"):
+        if other.name not in names and not other.is_symlink():
+            for name in (PREDICTIONS_FILE, PER_CLASS_FILE, CONFUSION_FILE):
+                (other / name).unlink(missing_ok=True)
+            if not any(other.iterdir()):
+                other.rmdir()
+
+
 def _per_class(tally: Tally, names: Sequence[str]) -> list[Sequence[object]]:
     rows: list[Sequence[object]] = [("class", "videos", "top1", "top5", "most_confused_with", "share")]
     wrong = tally.confusion.clone().fill_diagonal_(0)

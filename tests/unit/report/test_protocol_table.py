@@ -1,7 +1,9 @@
 import json
 
+import pytest
+
 from slowfast.protocols.base import Figure
-from slowfast.report.protocol_table import JobRecord, ProtocolTable
+from slowfast.report.protocol_table import JobRecord, ProtocolTable, refuse_other_table
 from slowfast.report.published import PublishedEntry, PublishedFigure
 
 ENTRY = PublishedEntry(
@@ -78,3 +80,17 @@ def test_files(tmp_path):
     assert content["published"][1]["cells"]["ucf101"]["split_mean"] == {"mean": None, "std": None}
     assert content["jobs"][2]["coverage"] is None
     assert sorted(file.name for file in path.parent.iterdir()) == ["results.json", "table.md", "table.tex"]
+
+
+def test_a_table_replaces_only_its_own_kind(tmp_path):
+    path = table().write(tmp_path)
+    refuse_other_table(path, "zero_shot")
+    refuse_other_table(tmp_path / "absent.json", "few_shot")
+    with pytest.raises(ValueError, match=r"results\.json: is zero_shot, which a table of few_shot would replace"):
+        refuse_other_table(path, "few_shot")
+    path.write_text('{"format": "slowfast-stdd/results/2", "protocol": "few_shot"}')
+    with pytest.raises(ValueError, match=r"is a result of format slowfast-stdd/results/2, which"):
+        refuse_other_table(path, "few_shot")
+    path.write_text("[")
+    with pytest.raises(ValueError, match=r"results\.json: is not a table, which"):
+        refuse_other_table(path, "few_shot")

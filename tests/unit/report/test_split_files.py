@@ -3,7 +3,7 @@ import csv
 import pytest
 import torch
 
-from slowfast.report.split_files import SplitFiles
+from slowfast.report.split_files import SplitFiles, remove_other_splits
 
 NAMES = ['run, "fast"', "jump", "climb"]
 
@@ -49,3 +49,16 @@ def test_an_error_leaves_nothing(tmp_path):
     with pytest.raises(RuntimeError):
         fail_half_way(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_splits_of_an_earlier_test_go_and_other_files_stay(tmp_path):
+    for name in ("split1", "half0", "mine"):
+        with SplitFiles(tmp_path / name, names=NAMES, paths=["a"]) as files:
+            files.add(torch.tensor([0]), torch.tensor([0]), torch.zeros(1, 3))
+    (tmp_path / "mine" / "notes.txt").write_text("seen")
+    (tmp_path / "notes.txt").write_text("seen")
+    remove_other_splits(tmp_path, ["split1"])
+    remove_other_splits(tmp_path / "absent", [])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "notes.txt", "split1"]
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+    assert len(list((tmp_path / "split1").iterdir())) == 3
