@@ -25,7 +25,8 @@ from slowfast.methods.build import build_method
 from slowfast.protocols.base import EvalProtocol, SplitScore
 from slowfast.protocols.build import build_protocol
 from slowfast.report.results import RunResult, SplitResult, save_predictions, write_results
-from slowfast.report.split_files import SplitFiles
+from slowfast.report.split_files import SplitFiles, remove_other_splits
+from slowfast.text.feature_file import read_feature_file
 from slowfast.utils.distributed import barrier, broadcast_object
 from slowfast.utils.io import sha256_file, sha256_tensors
 from slowfast.utils.logging import get_logger, log_json_stats
@@ -46,14 +47,32 @@ def test(context: ProcessContext, cfg: CfgNode) -> None:
     """
     start_phase(context, cfg)
     series = num_views(cfg)
-    label_set = build_pool(build_protocol(cfg, views=series[0]).eval_splits(), cfg=cfg).label_set
+    pool = build_pool(build_protocol(cfg, views=series[0]).eval_splits(), cfg=cfg)
+    _refuse_rows_without_names(cfg, pool)
     with first_on_machine(context):
-        method = build_method(cfg, label_set, training=False, device=context.device)
+        method = build_method(cfg, pool.label_set, training=False, device=context.device)
     weights = load_test_weights(cfg, method)
     for views in series:
         protocol = build_protocol(cfg, views=views)
         run = TestRun(cfg, context, method, weights=weights, suffix=f"_{views}views" if len(series) > 1 else "")
         run.run(protocol, build_pool(protocol.eval_splits(), cfg=cfg))
+
+
+def _refuse_rows_without_names(cfg: CfgNode, pool: VideoPool) -> None:
+    """Text features without class names follow the order of one class list; joined lists have an order of their own.
+
+    Raises:
+        ValueError: if the file has no names and the classes of the pool are not those of one of its splits.
+    """
+    lists = [member.split.label_set.names for member in pool.members.values()]
+    if not cfg.DATA.TEXT_AUG or pool.label_set.names in lists:
+        return
+    key, path = "DATA.TEXT_AUG_FEATURE_FILE", cfg.DATA.TEXT_AUG_FEATURE_FILE
+    if path and read_feature_file(path, what=key).names is None:
+        raise ValueError(
+            f"{key}: {path}: does not say which row is which class, but {', '.join(pool.members)} have different "
+            f"classes; make it with names (utils/text_prompts.py), or test one list at a time"
+        )
 
 
 def test_inputs(cfg: CfgNode) -> str:
@@ -175,10 +194,17 @@ class TestRun:
     def _report(self, protocol: EvalProtocol, pool: VideoPool, store: ScoreStore, bad: tuple[str, ...]) -> None:
         cfg = self.cfg
         num_scored = len(store.scored())
+        if len(pool.records) - num_scored > len(bad) + _num_repeated(pool):
+            raise ValueError(
+                f"OUTPUT_DIR: {self.output_dir} has the scores of {num_scored} of {len(pool.records)} videos, of which "
+                f"{len(bad)} could not be decoded; all machines of a run must share the folder"
+            )
         if not num_scored:
             csv = next(iter(pool.members.values())).split.csv
             raise ValueError(f"{csv}: none of its {len(pool.records)} videos could be decoded")
-        scores = write_split_files(self.output_dir / f"splits{self.suffix}", pool, store)
+        folder = self.output_dir / f"splits{self.suffix}"
+        remove_other_splits(folder, list(pool.members))
+        scores = write_split_files(folder, pool, store)
         if cfg.TEST.SAVE_RESULTS_PATH:
             self._save_matrices(pool, store)
         metrics = protocol.summarise(scores)
@@ -235,6 +261,11 @@ def write_split_files(folder: Path, pool: VideoPool, store: ScoreStore) -> dict[
     return {
         name: SplitScore(tally=files[name].tally, num_videos=member.num_videos) for name, member in pool.members.items()
     }
+
+
+def _num_repeated(pool: VideoPool) -> int:
+    """Rows that repeat a video; if it cannot be decoded there is one line about all of them."""
+    return len(pool.records) - len({record.path for record in pool.records})
 
 
 def _split_result(pool: VideoPool, name: str, score: SplitScore) -> SplitResult:
