@@ -13,26 +13,31 @@ import test_net
 import train_net
 from protocol_plan import PlannedJob, check_jobs, plan_jobs, print_plan
 
-from slowfast.config.node import CfgNode
+from slowfast.config.defaults import get_cfg
+from slowfast.config.node import CfgNode, ConfigError
+from slowfast.datasets.inputs import inputs_sha256
 from slowfast.datasets.traits import read_traits
 from slowfast.engine.average import AverageConfig
 from slowfast.engine.average_run import average_run
-from slowfast.engine.checkpoint import checkpoint_folder
+from slowfast.engine.checkpoint import checkpoint_folder, last_checkpoint
 from slowfast.engine.launch import LaunchPlan, ProcessContext, is_first_process, launch
 from slowfast.models.clip.arch import PUBLISHED
-from slowfast.protocols.build import protocol_class
-from slowfast.report.protocol_table import JobRecord, ProtocolTable
+from slowfast.protocols.build import build_protocol, protocol_class
+from slowfast.report.protocol_table import RESULTS_FILE as TABLE_FILE
+from slowfast.report.protocol_table import JobRecord, ProtocolTable, refuse_other_table
 from slowfast.report.published import published_for, read_published
 from slowfast.report.results import RunResult, read_results
 from slowfast.utils.distributed import barrier, broadcast_object
 from slowfast.utils.io import atomic_write_text, sha256_file
 from slowfast.utils.logging import get_logger, setup_logging
-from slowfast.utils.parser import cfg_to_yaml, console_errors, numbers_hash
+from slowfast.utils.parser import cfg_hash, cfg_to_yaml, console_errors, numbers_config, numbers_hash
 
 logger = get_logger(__name__)
 
 _PUBLISHED_FILE = Path(__file__).resolve().parent.parent / "label_db" / "published.yaml"
 _TRAINING_FILE = "training.json"
+_AFTER_TRAINING = ("TEST.", "AVERAGE.", "SPLITS.ALL_TESTS", "SPLITS.HALVES")
+"""Keys that change nothing about a training."""
 
 
 def run(base: CfgNode, args: argparse.Namespace) -> int:
@@ -46,6 +51,7 @@ def run(base: CfgNode, args: argparse.Namespace) -> int:
     def prepare() -> None:
         with console_errors():
             planned.extend(plan_jobs(base, args))
+        refuse_other_table(Path(base.OUTPUT_DIR) / TABLE_FILE, args.protocol)
         check_jobs(planned)
 
     status = phases.guard(prepare)
@@ -85,6 +91,7 @@ def run_jobs(context: ProcessContext, planned: Sequence[PlannedJob]) -> None:
             _train(context, plan)
         if plan.test is not None and not broadcast_object(_is_tested(plan)):
             if context.rank == 0:
+                plan.results_file.unlink(missing_ok=True)  # its configuration goes too
                 atomic_write_text(plan.folder / "config.yaml", cfg_to_yaml(plan.train or plan.test))
             test_net.test(context, plan.test)
         barrier()
@@ -116,6 +123,12 @@ def _average(cfg: CfgNode, folder: Path) -> None:
         config=AverageConfig(start=start, end=end),
         clip=clip,
     )
+    if report.missing:
+        epochs = " ".join(map(str, report.missing))
+        logger.warning(
+            "AVERAGE.METHOD %s: no checkpoint of epochs %s (TRAIN.CHECKPOINT_PERIOD, TRAIN.KEEP_LAST_CHECKPOINTS); "
+            "the weights of the others are scaled to sum 1", cfg.AVERAGE.METHOD, epochs,
+        )  # fmt: skip
     logger.info("Averaged %d checkpoints: %s", len(report.members), report.paths[cfg.AVERAGE.METHOD])
 
 
@@ -123,7 +136,8 @@ def _record_training(plan: PlannedJob, *, finished: bool) -> None:
     assert plan.train is not None, "only a job that trains is recorded"
     assert plan.trained is not None, "a training leaves weights"
     content = {
-        "config_sha256": numbers_hash(plan.train),
+        "config_sha256": cfg_hash(_training_config(plan.train)),
+        "inputs_sha256": _training_inputs(plan.train),
         "weights": plan.trained.name if finished else None,
         "weights_sha256": sha256_file(plan.trained) if finished else None,
     }
@@ -132,19 +146,55 @@ def _record_training(plan: PlannedJob, *, finished: bool) -> None:
 
 def _is_trained(plan: PlannedJob) -> bool:
     """Whether a job's training is done; on rank 0 alone the answer counts."""
-    path = plan.folder / _TRAINING_FILE
-    if not path.is_file():
-        return False
     assert plan.train is not None, "only a job that trains is asked"
     assert plan.trained is not None, "a training leaves weights"
+    path = plan.folder / _TRAINING_FILE
+    if not path.is_file():
+        if last_checkpoint(plan.folder, task=plan.train.TASK):
+            raise ValueError(
+                f"{plan.folder}: holds checkpoints, but not of this table; remove it, or change OUTPUT_DIR"
+            )
+        return False
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        recorded, weights_sha256 = content["config_sha256"], content["weights_sha256"]
+        config, inputs, weights_sha256 = (content[f"{name}_sha256"] for name in ("config", "inputs", "weights"))
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not readable ({error}); remove it to train again") from error
-    if recorded != numbers_hash(plan.train):
-        raise ValueError(f"{plan.folder}: was trained with another configuration; remove it, or change OUTPUT_DIR")
+        raise ValueError(f"{path}: not readable ({error}); remove {plan.folder} to train again") from error
+    remedy = f"remove {plan.folder}, or change OUTPUT_DIR"
+    if config != cfg_hash(_training_config(plan.train)):
+        raise ValueError(f"{path}: it was trained with another configuration{_changed_keys(plan)}; {remedy}")
+    if inputs != _training_inputs(plan.train):
+        raise ValueError(f"{path}: it was trained with other lists, text features or initial weights; {remedy}")
     return weights_sha256 is not None and plan.trained.is_file() and sha256_file(plan.trained) == weights_sha256
+
+
+def _training_config(cfg: CfgNode) -> CfgNode:
+    """What a training depends on; how its weights are averaged and tested may change later."""
+    changed = numbers_config(cfg)
+    for key, value in get_cfg().leaves().items():
+        if key.startswith(_AFTER_TRAINING):
+            changed.merge_from_list([key, value])
+    return changed
+
+
+def _training_inputs(cfg: CfgNode) -> str:
+    start, data = cfg.TRAIN, cfg.DATA
+    files = [start.CUSTOM_LOAD_FILE if start.CUSTOM_LOAD else "", start.CHECKPOINT_FILE_PATH, start.CLIP_ORI_PATH]
+    files += [cfg.MODEL.CLIP_WEIGHTS, data.TEXT_AUG_FEATURE_FILE if data.TEXT_AUG else ""]
+    return inputs_sha256([build_protocol(cfg).train_split()], files)
+
+
+def _changed_keys(plan: PlannedJob) -> str:
+    """The keys that have other values than when a job's training began, as far as its folder tells."""
+    assert plan.train is not None, "only a job that trains is asked"
+    recorded = get_cfg()
+    try:
+        recorded.merge_from_file(str(plan.folder / "config.yaml"))
+    except (OSError, ConfigError):
+        return ""
+    before, now = (_training_config(cfg).leaves() for cfg in (recorded, plan.train))
+    changed = [f"{key} was {before[key]!r}" for key in now if before[key] != now[key]]
+    return f" ({', '.join(changed)})" if changed else ""
 
 
 def _is_tested(plan: PlannedJob) -> bool:
@@ -154,12 +204,12 @@ def _is_tested(plan: PlannedJob) -> bool:
     if result is None or cfg is None:
         return False
     weights = sha256_file(cfg.TEST.CUSTOM_LOAD_FILE) if cfg.TEST.CUSTOM_LOAD else ""
-    return (result.numbers_sha256, result.weights_sha256) == (numbers_hash(cfg), weights)
+    found = (result.numbers_sha256, result.inputs_sha256, result.weights_sha256)
+    return found == (numbers_hash(cfg), test_net.test_inputs(cfg), weights)
 
 
 def _result(plan: PlannedJob) -> RunResult | None:
-    path = plan.folder / "results.json"
-    return read_results(path) if plan.test is not None and path.is_file() else None
+    return read_results(plan.results_file) if plan.test is not None and plan.has_results else None
 
 
 def make_table(base: CfgNode, args: argparse.Namespace, planned: Sequence[PlannedJob]) -> ProtocolTable:

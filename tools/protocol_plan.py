@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from slowfast.config.node import CfgNode, ConfigError
+from slowfast.datasets.build import build_dataset, build_pool
 from slowfast.datasets.prepared import read_manifest
 from slowfast.datasets.traits import read_traits
 from slowfast.engine.average_run import averaged_file
-from slowfast.engine.checkpoint import checkpoint_path
+from slowfast.engine.checkpoint import checkpoint_path, last_checkpoint
 from slowfast.protocols.base import Job, TableRequest
 from slowfast.protocols.build import build_protocol, protocol_class
+from slowfast.report.results import RESULTS_FILE
 from slowfast.utils.parser import assert_and_infer_cfg, cfg_to_yaml
 
 RAW_CLIP = "clip"
@@ -45,6 +47,16 @@ class PlannedJob:
         assert cfg is not None, "a job trains or tests"
         return Path(cfg.OUTPUT_DIR)
 
+    @property
+    def results_file(self) -> Path:
+        """The figures of the test."""
+        return self.folder / RESULTS_FILE
+
+    @property
+    def has_results(self) -> bool:
+        """Whether it was finished once, perhaps under another configuration."""
+        return self.results_file.is_file() if self.test is not None else bool(self.trained and self.trained.is_file())
+
 
 def plan_jobs(base: CfgNode, args: argparse.Namespace) -> list[PlannedJob]:
     """Make the configurations of all jobs.
@@ -62,6 +74,7 @@ def plan_jobs(base: CfgNode, args: argparse.Namespace) -> list[PlannedJob]:
         source=args.source,
         halves=args.halves,
     )
+    _refuse_keys(base)
     planned: dict[str, PlannedJob] = {}
     for job in protocol_class(args.protocol).jobs(request):
         weights = planned[job.weights_from].trained if job.weights_from else _given(args.weights)
@@ -74,7 +87,9 @@ def plan_jobs(base: CfgNode, args: argparse.Namespace) -> list[PlannedJob]:
 
 
 def check_jobs(planned: Sequence[PlannedJob]) -> None:
-    """Find what is missing before the first job starts: lists, class files, weights, text features.
+    """Find what is missing before the first job starts: lists, class files, videos, weights, text features.
+
+    Videos are looked for, by a sample, where there are no results yet.
 
     Raises:
         ValueError: naming the first file that is missing.
@@ -82,13 +97,20 @@ def check_jobs(planned: Sequence[PlannedJob]) -> None:
     for plan in planned:
         if plan.train is not None:
             protocol = build_protocol(plan.train)
-            protocol.train_split(), protocol.val_split()
+            for split in (protocol.train_split(), protocol.val_split()):
+                if not plan.has_results:
+                    build_dataset(split, cfg=plan.train)
             init = plan.train.TRAIN.CUSTOM_LOAD_FILE if plan.train.TRAIN.CUSTOM_LOAD else None
             if init and not Path(init).is_file():
                 raise ValueError(f"--init: {init}: no such file")
         if plan.test is not None:
-            build_protocol(plan.test).eval_splits()
+            splits = build_protocol(plan.test).eval_splits()
+            if not plan.has_results:
+                build_pool(splits, cfg=plan.test)
             weights = plan.test.TEST.CUSTOM_LOAD_FILE if plan.test.TEST.CUSTOM_LOAD else None
+            if not weights and last_checkpoint(plan.folder, task=plan.test.TASK):
+                # a test without weights takes the last checkpoint of its folder
+                raise ValueError(f"{plan.folder}: holds checkpoints, so it is not for raw CLIP; change OUTPUT_DIR")
             is_made = weights in {str(other.trained) for other in planned}
             if weights and not is_made and not Path(weights).is_file():
                 raise ValueError(f"--weights: {weights}: no such file; or {RAW_CLIP} for raw CLIP")
@@ -96,6 +118,17 @@ def check_jobs(planned: Sequence[PlannedJob]) -> None:
             features = cfg.DATA.TEXT_AUG_FEATURE_FILE if cfg is not None and cfg.DATA.TEXT_AUG else ""
             if features and not Path(features).is_file():
                 raise ValueError(f"DATA.TEXT_AUG_FEATURE_FILE: {features}: no such file, wanted by job {plan.job.name}")
+
+
+def _refuse_keys(base: CfgNode) -> None:
+    """Keys that a table would overwrite, or that make several results of one job."""
+    for key, refused, remedy in (
+        ("DATA.PATH_PREFIX", bool(base.DATA.PATH_PREFIX), "--videos DATASET=FOLDER"),
+        ("TEST.NUM_TEMPORAL_CLIPS", len(base.TEST.NUM_TEMPORAL_CLIPS) > 1, "a single number of views"),
+        ("TEST.NUM_ENSEMBLE_VIEWS", base.TEST.NUM_ENSEMBLE_VIEWS < 1, "a single number of views"),
+    ):
+        if refused:
+            raise ConfigError(f"{key}: is {base.leaves()[key]!r}, which a table has no use for; allowed: {remedy}")
 
 
 def _given(weights: str | None) -> Path | None:
@@ -182,6 +215,6 @@ def print_plan(planned: Sequence[PlannedJob], *, full: bool) -> None:
             words = [word for key, value in plan.job.options.items() for word in (key, str(value))]
             weights = cfg.TEST.CUSTOM_LOAD_FILE if phase == "test" and cfg.TEST.CUSTOM_LOAD else ""
             sys.stdout.write(
-                f"{plan.job.name:<20} {phase:<6} {shlex.join(words)}  videos {dataset.root}"
+                f"{plan.job.name:<20} {phase:<6} {shlex.join(words)}  videos {cfg.DATA.PATH_PREFIX or dataset.root}"
                 f"{'  weights ' + weights if weights else ''}  -> {plan.folder}\n"
             )

@@ -22,6 +22,7 @@ __all__ = [
     "cfg_to_yaml",
     "console_errors",
     "load_config",
+    "numbers_config",
     "numbers_hash",
     "parse_args",
 ]
@@ -181,13 +182,18 @@ def cfg_hash(cfg: CfgNode) -> str:
     return hashlib.sha256(cfg_to_yaml(cfg).encode("utf-8")).hexdigest()
 
 
-def numbers_hash(cfg: CfgNode) -> str:
-    """Return the hash of a configuration without the keys that say where and how fast it runs."""
+def numbers_config(cfg: CfgNode) -> CfgNode:
+    """Return a copy of a configuration in which the keys that say where and how fast it runs have fixed values."""
     changed = cfg.clone()
     changed.defrost()
     for key, value in _NO_MATTER.items():
         changed.merge_from_list([key, value])
-    return cfg_hash(changed)
+    return changed
+
+
+def numbers_hash(cfg: CfgNode) -> str:
+    """Return the hash of a configuration without the keys that say where and how fast it runs."""
+    return cfg_hash(numbers_config(cfg))
 
 
 @contextlib.contextmanager

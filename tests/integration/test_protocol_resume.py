@@ -1,0 +1,198 @@
+"""What tools/run_protocol.py leaves alone when it is started again, what it does anew, and what it refuses."""
+
+import json
+import shutil
+
+import pytest
+import torch
+import yaml
+
+from slowfast.report.results import read_results
+from slowfast.text.feature_file import FeatureFile, write_feature_file
+
+
+@pytest.fixture(scope="module")
+def table_recipe(recipe, tmp_path_factory):
+    content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    for key in ("PATH_TO_DATA_DIR", "PATH_PREFIX", "PATH_LABEL_SEPARATOR", "INDEX_LABEL_MAPPING_FILE"):
+        del content["DATA"][key]
+    content["DATA"] |= {"SAMPLING_RATE": 2, "TARGET_FPS": 12, "TEXT_AUG": False, "TEXT_AUG_FEATURE_FILE": ""}
+    content["SOLVER"]["MAX_EPOCH"] = 2
+    path = tmp_path_factory.mktemp("recipe") / "mini.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def kitchen(prepared, tmp_path):
+    """A dataset of three classes in a label_db of its own, which a test may change."""
+    folder = tmp_path / "label_db" / "kitchen"
+    shutil.copytree(prepared("folder").folder, folder)
+    return folder
+
+
+@pytest.fixture
+def tabulate(call_tool, table_recipe, kitchen, tmp_path, capfd):
+    """Makes a table of it: tabulate(protocol, word, ..., options={}) -> (status, stderr)."""
+
+    def make(protocol, *words, options=()):
+        words = ["--protocol", protocol, "--datasets", "kitchen", "--label-db", kitchen.parent, *words]
+        opts = {"OUTPUT_DIR": tmp_path / "table", **dict(options)}
+        words += ["--opts", *(word for pair in opts.items() for word in pair)]
+        capfd.readouterr()
+        return call_tool("run_protocol", ["--cfg", table_recipe, *words]), capfd.readouterr().err
+
+    return make
+
+
+@pytest.fixture
+def job(tmp_path):
+    return tmp_path / "table" / "jobs" / "kitchen"
+
+
+def drop_last_row(path):
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+
+
+RAW = ("zero_shot", "--weights", "clip")
+
+
+def test_a_finished_test_is_left_alone_until_its_lists_classes_or_texts_change(tabulate, kitchen, job, tmp_path):
+    features = tmp_path / "text.pt"
+    names = tuple(json.loads((kitchen / "index2cls.json").read_text()).values())
+
+    def describe(seed):
+        rows = torch.randn(len(names), 2, 32, generator=torch.Generator().manual_seed(seed))
+        write_feature_file(features, FeatureFile(features=rows, names=names))
+
+    describe(1)
+    words = (*RAW, "--text-features", features)
+    assert tabulate(*words) == (0, "")
+    first = (job / "results.json").stat().st_mtime_ns
+    assert tabulate(*words) == (0, "")
+    assert (job / "results.json").stat().st_mtime_ns == first
+
+    describe(2)
+    assert tabulate(*words) == (0, "")
+    second = (job / "results.json").stat().st_mtime_ns
+    assert second != first
+
+    drop_last_row(kitchen / "splits" / "full" / "test.csv")
+    assert tabulate(*words) == (0, "")
+    assert read_results(job / "results.json").num_videos == 5
+    third = (job / "results.json").stat().st_mtime_ns
+    assert third != second
+
+    renamed = dict(enumerate(reversed(names)))
+    (kitchen / "index2cls.json").write_text(json.dumps({str(number): name for number, name in renamed.items()}))
+    assert tabulate(*words) == (0, "")
+    assert (job / "results.json").stat().st_mtime_ns != third
+
+
+def test_results_do_not_outlive_their_configuration(tabulate, job, monkeypatch):
+    """After a second test was begun the folder says nothing of the first any more."""
+    assert tabulate(*RAW) == (0, "")
+    for other in (job / "splits").iterdir():
+        shutil.copytree(other, job / "splits" / "half0")
+    with monkeypatch.context() as patch:
+        patch.setattr("slowfast.protocols.zero_shot.ZeroShot.summarise", stop)
+        assert tabulate(*RAW, options={"TEST.NUM_ENSEMBLE_VIEWS": 1})[0] == 130
+    assert not (job / "results.json").exists()
+    assert list((job / "scores").iterdir())
+    # All videos were scored: what is left is the report.
+    assert tabulate(*RAW, options={"TEST.NUM_ENSEMBLE_VIEWS": 1}) == (0, "")
+    assert read_results(job / "results.json").num_scored == 6
+    assert [path.name for path in (job / "splits").iterdir()] == ["full"]
+
+
+def stop(*_):
+    raise KeyboardInterrupt
+
+
+def test_what_a_training_depends_on(tabulate, kitchen, job):  # one story: each step costs a training otherwise
+    options = {"AVERAGE.METHOD": "swa", "AVERAGE.START": 1}
+    assert tabulate("fully_supervised", options=options) == (0, "")
+    checkpoint = job / "checkpoints" / "checkpoint_epoch_00002.pyth"
+    written, swa = checkpoint.stat().st_mtime_ns, read_results(job / "results.json")
+    assert swa.weights.endswith("swa_1_2.pth")
+
+    # How it is tested and averaged may change afterwards.
+    assert tabulate("fully_supervised", options={**options, "TEST.BATCH_SIZE": 2}) == (0, "")
+    assert read_results(job / "results.json").weights_sha256 == swa.weights_sha256
+    assert tabulate("fully_supervised", options={**options, "AVERAGE.METHOD": "ewa"}) == (0, "")
+    assert read_results(job / "results.json").weights.endswith("ewa_1_2.pth")
+    assert checkpoint.stat().st_mtime_ns == written
+
+    # A lost average is made again.
+    shutil.rmtree(job / "averaged")
+    assert tabulate("fully_supervised", options=options) == (0, "")
+    assert read_results(job / "results.json").weights_sha256 == swa.weights_sha256
+    assert checkpoint.stat().st_mtime_ns == written
+
+    status, err = tabulate("fully_supervised", options={**options, "SOLVER.MAX_EPOCH": 3})
+    assert (status, len(err.splitlines())) == (1, 1)
+    assert "training.json: it was trained with another configuration (SOLVER.MAX_EPOCH was 2)" in err
+
+    drop_last_row(kitchen / "splits" / "full" / "train.csv")
+    status, err = tabulate("fully_supervised", options=options)
+    assert (status, len(err.splitlines())) == (1, 1)
+    assert "training.json: it was trained with other lists" in err
+
+    (job / "training.json").unlink()
+    status, err = tabulate("fully_supervised", options=options)
+    assert status == 1
+    assert "kitchen: holds checkpoints, but not of this table" in err
+    status, err = tabulate("fully_supervised", "--weights", "clip")
+    assert status == 1
+    assert "kitchen: holds checkpoints, so it is not for raw CLIP" in err
+
+
+def test_an_average_with_gaps_is_told(tabulate, job):
+    options = {"AVERAGE.METHOD": "swa", "AVERAGE.START": 1, "TRAIN.CHECKPOINT_PERIOD": 2}
+    assert tabulate("fully_supervised", options=options)[0] == 0
+    log = (job / "stdout.log").read_text(encoding="utf-8")
+    assert "AVERAGE.METHOD swa: no checkpoint of epochs 1 (TRAIN.CHECKPOINT_PERIOD" in log
+
+
+def test_a_table_of_another_kind_is_not_replaced(tabulate, tmp_path):
+    assert tabulate(*RAW) == (0, "")
+    before = (tmp_path / "table" / "results.json").read_bytes()
+    status, err = tabulate("fully_supervised")
+    assert status == 1
+    assert "results.json: is zero_shot, which a table of fully_supervised would replace" in err
+    assert (tmp_path / "table" / "results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"DATA.PATH_PREFIX": "/videos"}, "DATA.PATH_PREFIX: is '/videos'"),
+        ({"TEST.NUM_TEMPORAL_CLIPS": "[1,2]"}, "TEST.NUM_TEMPORAL_CLIPS: is "),
+        ({"TEST.NUM_ENSEMBLE_VIEWS": -1}, "TEST.NUM_ENSEMBLE_VIEWS: is -1"),
+    ],
+)
+def test_keys_that_have_no_place_in_a_table(tabulate, options, message):
+    status, err = tabulate(*RAW, options=options)
+    assert status == 2
+    assert message in err
+
+
+def test_videos_are_looked_for_before_the_first_job(tabulate, tmp_path):
+    status, err = tabulate(*RAW, "--videos", f"kitchen={tmp_path / 'absent'}", "--dry-run")
+    assert (status, len(err.splitlines())) == (1, 1)
+    assert "test.csv:1: no such video" in err
+
+
+def test_features_without_names_do_not_serve_joined_lists(call_tool, table_recipe, prepared, tmp_path, capfd):
+    """The base classes come first where both halves are scored, whatever the order of all classes."""
+    features = tmp_path / "bare.pt"
+    torch.save(torch.randn(51, 1, 32), features)
+    words = ["--cfg", table_recipe, "--weights", "clip", "--datasets", "hmdb51", "--text-features", features]
+    words += ["--label-db", prepared("hmdb51").folder.parent]
+    capfd.readouterr()
+    options = ["--opts", "OUTPUT_DIR", tmp_path / "base_to_novel"]
+    assert call_tool("run_protocol", [*words, "--protocol", "base_to_novel", *options]) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"DATA.TEXT_AUG_FEATURE_FILE: {features}: does not say which row is which class" in line
+    options = ["--opts", "OUTPUT_DIR", tmp_path / "zero_shot"]
+    assert call_tool("run_protocol", [*words, "--protocol", "zero_shot", "--halves", *options]) == 0
