@@ -13,6 +13,8 @@ from torch import Tensor
 FACTOR_KEYWORDS = ("message", "stadapt", "mlp", "experts", "routing")
 DEFAULT_KEYWORD = ""
 
+_FUSED_DEVICES = ("cpu", "cuda")
+
 
 @dataclass(frozen=True, slots=True)
 class ParameterGroup:
@@ -207,6 +209,9 @@ def _num_dims(value: Tensor | Sequence[int]) -> int:
 
 
 def _instantiate(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.Optimizer:
+    # One pass over parameter, gradient and moments instead of one per operation; other devices lack the kernels.
+    fused = all(parameter.device.type in _FUSED_DEVICES for group in groups for parameter in group["params"])
+    kernels: dict[str, Any] = {"fused": True} if fused else {"foreach": True}
     if config.method == "sgd":
         return torch.optim.SGD(
             groups,
@@ -215,16 +220,9 @@ def _instantiate(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch
             weight_decay=config.weight_decay,
             dampening=config.dampening,
             nesterov=config.nesterov,
-            foreach=True,
+            **kernels,
         )
-    on_cuda = all(parameter.is_cuda for group in groups for parameter in group["params"])
     optimizer = torch.optim.Adam if config.method == "adam" else torch.optim.AdamW
     return optimizer(
-        groups,
-        lr=config.base_lr,
-        betas=config.betas,
-        eps=config.eps,
-        weight_decay=config.weight_decay,
-        fused=True if on_cuda else None,
-        foreach=None if on_cuda else True,
+        groups, lr=config.base_lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay, **kernels
     )

@@ -129,10 +129,10 @@ def test_machine_flags_of_the_optimizer_stay_those_of_this_machine(tmp_path):
     optimizer = optimizer_of(module)
     step(module, optimizer, 1)
     state = optimizer.state_dict()
-    state["param_groups"] = [{**group, "fused": True, "foreach": None} for group in state["param_groups"]]
+    state["param_groups"] = [{**group, "fused": None, "foreach": True} for group in state["param_groups"]]
     path = ck.save_checkpoint(tmp_path, epoch=0, model_state=module.state_dict(), optimizer_state=state, cfg_text="")
     ck.resume(ck.read_checkpoint(path), module, optimizer=optimizer, allow_missing=("raw_model.",))
-    assert [(g["fused"], g["foreach"]) for g in optimizer.param_groups] == [(None, True)] * 2
+    assert [(g["fused"], g["foreach"]) for g in optimizer.param_groups] == [(True, None)] * 2
 
 
 def test_resume_with_scaler(tmp_path):

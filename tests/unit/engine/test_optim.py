@@ -78,6 +78,53 @@ def test_optimizers_update_only_what_trains(method, kind):
     assert changed == {"1.weight", "1.bias"}
 
 
+SETTINGS = {
+    "adamw": {"lr": 0.01, "weight_decay": 0.1, "eps": 1e-8},
+    "adam": {"lr": 0.01, "weight_decay": 0.1, "eps": 1e-8},
+    "sgd": {"lr": 0.01, "weight_decay": 0.1, "momentum": 0.9, "nesterov": True},
+}
+
+
+@pytest.mark.parametrize("method", SETTINGS)
+def test_fused_updates_are_those_of_one_operation_after_the_other(method):
+    config = OptimizerConfig(method=method, base_lr=0.01, weight_decay=0.1)
+    slow_class = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}[method]
+    net, twin = (nn.Sequential(nn.Linear(7, 40), nn.Linear(40, 3)) for _ in range(2))
+    twin.load_state_dict(net.state_dict())
+    fast = make_optimizer(net.named_parameters(), config)
+    slow = slow_class(twin.parameters(), foreach=False, fused=False, **SETTINGS[method])
+    assert all(group["fused"] for group in fast.param_groups)
+    for number in range(6):
+        set_learning_rate(fast, 0.01 / (1 + number))
+        set_learning_rate(slow, 0.01 / (1 + number))
+        for parameter, other in zip(net.parameters(), twin.parameters(), strict=True):
+            parameter.grad = torch.randn_like(parameter)
+            other.grad = parameter.grad.clone()
+        fast.step()
+        slow.step()
+    for parameter, other in zip(net.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(parameter, other, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("method", SETTINGS)
+def test_fused_updates_leave_out_steps_that_overflowed(method):
+    net = model()
+    optimizer = make_optimizer(net.named_parameters(), OptimizerConfig(method=method, **BASE))
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    before = net[1].weight.detach().clone()
+    scaler.scale(net(torch.full((2, 3), torch.inf)).sum()).backward()
+    scaler.unscale_(optimizer)
+    scaler.step(optimizer)
+    scaler.update()
+    assert torch.equal(net[1].weight, before)
+    assert scaler.get_scale() == 4.0
+
+
+def test_devices_without_fused_kernels():
+    optimizer = make_optimizer(model().to("meta").named_parameters(), OptimizerConfig(method="adamw", **BASE))
+    assert all(group["foreach"] and not group["fused"] for group in optimizer.param_groups)
+
+
 def test_factor_zero_freezes():
     net = nn.ModuleDict({"mlp": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
     config = OptimizerConfig(method="adamw", factors={"mlp": 1.0, DEFAULT_KEYWORD: 0.0}, **BASE)
