@@ -82,7 +82,7 @@ def test_only_rank_0_speaks_and_writes(runs, way):
     names = {path.name for path in runs[way].folder.iterdir()}
     assert names == {
         "checkpoints", "config.yaml", "json_stats.log", "predictions.pkl", "results.json", "stdout.log",
-        "stdout_rank1.log",
+        "splits", "stdout_rank1.log",
     }  # fmt: skip
     assert (runs[way].folder / "stdout.log").read_text(encoding="utf-8").count("Resolved configuration") == 1
 
