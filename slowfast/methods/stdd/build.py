@@ -91,10 +91,9 @@ def assemble(
     ).to(device)
     method.set_label_set(label_set, text_bank(config, label_set, embed_dim=clip.sizes.embed_dim))
     if config.compile:
-        for tower in (clip.visual, *([raw_model.visual] if raw_model is not None else [])):
-            # Compiled code draws its masks from the same stream as eager code, so that the switch changes no number.
-            # Batch sizes may vary: a program for each would soon exceed what torch.compile allows of one function.
-            tower.compile(fullgraph=True, options={"fallback_random": True})
+        clip.compile_vision()
+        if raw_model is not None:
+            raw_model.compile_vision()
     return method
 
 

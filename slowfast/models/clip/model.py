@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from slowfast.models.clip.arch import ClipSizes
 from slowfast.models.clip.layers import LayerNorm
+from slowfast.models.clip.programs import FixedShapes
 from slowfast.models.clip.text import causal_transformer, pool_end_of_text
 from slowfast.models.clip.vision import BlockFactory, VisionTransformer, plain_block
 
@@ -34,6 +35,11 @@ class CLIP(nn.Module):
         self.ln_final = LayerNorm(sizes.text_width)
         self.text_projection = nn.Parameter(sizes.text_width**-0.5 * torch.randn(sizes.text_width, sizes.embed_dim))
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self._vision_programs: FixedShapes | None = None
+
+    def compile_vision(self) -> None:
+        """Compile the image tower, see `FixedShapes`; names of parameters stay."""
+        self._vision_programs = FixedShapes(self.visual)
 
     def encode_video(self, frames: Tensor) -> Tensor:
         """Embed the frames of videos.
@@ -44,7 +50,7 @@ class CLIP(nn.Module):
         Returns:
             Frame embeddings, not normalised, (B, T, E).
         """
-        return self.visual(frames)
+        return self.visual(frames) if self._vision_programs is None else self._vision_programs(self.visual, frames)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Embed tokenised texts.

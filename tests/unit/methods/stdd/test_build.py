@@ -103,18 +103,39 @@ def test_compile_wraps_the_towers_without_changing_names(tiny_cfg, tiny_labels):
     assert list(plain) == list(compiled)
 
 
-def test_compiled_towers_take_any_number_of_videos(tiny_cfg, tiny_labels, tiny_sizes, monkeypatch):
-    compile_module = torch.nn.Module.compile
+def test_compiled_towers_take_any_number_of_videos(tiny_cfg, tiny_labels, make_batch, monkeypatch):
+    """Of both towers, in training, in the validation between its steps, and in the ensemble of a test."""
+    compile_module, programs = torch.nn.Module.compile, []
+
+    def count(graph, inputs):
+        programs.append(graph)
+        return graph.forward
 
     def with_fast_backend(module, **options):
-        del options["options"]  # of the default backend, which takes minutes here
-        compile_module(module, backend="eager", **options)
+        assert options == {"fullgraph": True, "dynamic": False, "options": {"fallback_random": True}}
+        compile_module(module, backend=count, fullgraph=True, dynamic=False)  # the default backend takes minutes here
 
     monkeypatch.setattr(torch.nn.Module, "compile", with_fast_backend)
     torch._dynamo.reset()
-    method = build_method(tiny_cfg(**{"TRAIN.COMPILE": True}), tiny_labels).eval()
-    side = tiny_sizes.image_size
-    with torch.inference_mode():
-        for batch in range(1, 12):
-            frames = torch.randn(batch, 3, 2, side, side)
-            assert method.model.visual(frames).shape[:2] == (batch, 2)
+    keys = {
+        "MODEL.TEMPORAL_MODELING_TYPE": "stcross_attend",
+        "MODEL.KEEP_RAW_MODEL": True,
+        "MODEL.RAW_MODEL_DISTILLATION": True,
+        "MODEL.ENSEMBLE_PRED": True,
+        "MODEL.ENSEMBLE_RAWMODEL_RATIO": 0.5,
+    }
+    eager, method = (build_method(tiny_cfg(**keys, **{"TRAIN.COMPILE": on}), tiny_labels) for on in (False, True))
+    eager.load_state_dict(method.state_dict())  # the projector starts at random
+    for mode, found in ((True, 4), (False, 8), (True, 8)):
+        method.train(mode)
+        eager.train(mode)
+        for size in (3, 2, 1, 3):
+            batch = make_batch(size)
+            outputs = []
+            for built in (method, eager):
+                torch.manual_seed(size)
+                with torch.set_grad_enabled(mode), torch.inference_mode(not mode):
+                    outputs.append(built(batch))
+            torch.testing.assert_close(outputs[0].logits, outputs[1].logits)
+            torch.testing.assert_close(outputs[0].losses, outputs[1].losses)
+        assert len(programs) == found
