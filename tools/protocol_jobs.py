@@ -215,13 +215,15 @@ def _result(plan: PlannedJob) -> RunResult | None:
 def make_table(base: CfgNode, args: argparse.Namespace, planned: Sequence[PlannedJob]) -> ProtocolTable:
     """Aggregate the results of the jobs."""
     protocol = protocol_class(args.protocol)
-    results = {plan.job.name: (plan.job, result.metrics) for plan in planned if (result := _result(plan))}
+    found = {plan.job.name: result for plan in planned if (result := _result(plan))}
+    results = {plan.job.name: (plan.job, found[plan.job.name].metrics) for plan in planned if plan.job.name in found}
     records = [
         JobRecord(
             name=plan.job.name,
             dataset=plan.job.dataset,
             folder=str(plan.folder.relative_to(base.OUTPUT_DIR)),
-            coverage=results[plan.job.name][1]["coverage"] if plan.job.name in results else None,
+            coverage=found[plan.job.name].metrics["coverage"] if plan.job.name in found else None,
+            unlike_official=found[plan.job.name].unlike_official() if plan.job.name in found else {},
         )
         for plan in planned
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,15 @@ class JobRecord:
         name: name of the job.
         dataset: dataset that it scores.
         folder: its folder, relative to that of the table.
-        coverage: share of its videos that was scored, percent; None until it has been scored.
+        coverage: share of its listed videos that was scored, percent; None until it has been scored.
+        unlike_official: split -> rows of its list and of the published one, where these numbers differ.
     """
 
     name: str
     dataset: str
     folder: str
     coverage: float | None = None
+    unlike_official: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +89,9 @@ class ProtocolTable:
         lines += [f"- {entry.name}: {entry.source}{_note(entry.note)}" for entry in self.published]
         short = [job for job in self.jobs if job.coverage is not None and job.coverage < 100]
         lines += [f"- {job.name}: only {job.coverage:.2f} % of the listed videos were scored" for job in short]
+        for job in self.jobs:
+            rows = [f"{name} lists {found} of {wanted}" for name, (found, wanted) in job.unlike_official.items()]
+            lines += [f"- {job.name}: {', '.join(rows)} official videos"] if rows else []
         return "\n".join(lines).rstrip() + "\n"
 
     def latex(self) -> str:

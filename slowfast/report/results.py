@@ -88,6 +88,14 @@ class RunResult:
         """Share of the split's videos that was scored, in [0, 1]."""
         return self.num_scored / self.num_videos if self.num_videos else 0.0
 
+    def unlike_official(self) -> dict[str, tuple[int, int]]:
+        """Rows of the lists, and of the published lists, of the splits where these numbers differ."""
+        return {
+            name: (split.num_videos, split.num_official)
+            for name, split in self.splits.items()
+            if split.num_official is not None and split.num_official != split.num_videos
+        }
+
 
 def to_dict(result: RunResult) -> dict[str, Any]:
     """The content of `results.json`."""

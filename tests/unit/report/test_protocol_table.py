@@ -36,7 +36,13 @@ def table(**changes):
         "published": [ENTRY, UNKNOWN],
         "jobs": [
             JobRecord(name="ucf101", dataset="ucf101", folder="jobs/ucf101", coverage=99.5),
-            JobRecord(name="k600", dataset="k600", folder="jobs/k600", coverage=100.0),
+            JobRecord(
+                name="k600",
+                dataset="k600",
+                folder="jobs/k600",
+                coverage=100.0,
+                unlike_official={"split1": (90, 100), "split2": (80, 100)},
+            ),
             JobRecord(name="hmdb51", dataset="hmdb51", folder="jobs/hmdb51"),
         ],
     }
@@ -63,6 +69,8 @@ def test_markdown_names_sources_and_what_was_not_scored():
     assert "- CLIP & co_1: a README (32 frames)" in lines
     assert "- ucf101: only 99.50 % of the listed videos were scored" in lines
     assert not any("k600: only" in line for line in lines)
+    assert "- k600: split1 lists 90 of 100, split2 lists 80 of 100 official videos" in lines
+    assert sum("official videos" in line for line in lines) == 1
 
 
 def test_latex_is_escaped():
@@ -79,6 +87,7 @@ def test_files(tmp_path):
     assert content["cells"]["ucf101"]["split_mean"] == {"mean": 1.0, "std": 0.25, "values": []}
     assert content["published"][1]["cells"]["ucf101"]["split_mean"] == {"mean": None, "std": None}
     assert content["jobs"][2]["coverage"] is None
+    assert [job["unlike_official"] for job in content["jobs"]] == [{}, {"split1": [90, 100], "split2": [80, 100]}, {}]
     assert sorted(file.name for file in path.parent.iterdir()) == ["results.json", "table.md", "table.tex"]
 
 

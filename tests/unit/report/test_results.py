@@ -106,3 +106,12 @@ def test_predictions_are_the_published_pickle(tmp_path):
 def test_predictions_of_wrong_shapes(tmp_path):
     with pytest.raises(ValueError, match=r"scores \(3, 5\) and labels \(4,\)"):
         rs.save_predictions(torch.zeros(3, 5), torch.zeros(4), tmp_path / "x.pkl")
+
+
+def test_lists_that_are_not_the_published_ones():
+    counts = {"a": (6, None), "b": (8, 8), "c": (7, 8)}
+    splits = {
+        name: dataclasses.replace(SPLIT, num_videos=rows, num_official=official)
+        for name, (rows, official) in counts.items()
+    }
+    assert result(splits=splits).unlike_official() == {"c": (7, 8)}
