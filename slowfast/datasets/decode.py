@@ -1,17 +1,17 @@
 """Video files to RGB frames: exactly the wanted ones, and only they are converted."""
 
-import bisect
-import itertools
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
+
+from slowfast.datasets.packets import PacketInfo, bytes_missing, is_coded, is_entry, is_hidden, plan_segments
 
 DECODERS = {"pyav": "slowfast.datasets.decode:decode_frames"}
 
@@ -143,50 +143,6 @@ class _FrameCountError(Exception):
         self.emitted = emitted
 
 
-class _PacketInfo(NamedTuple):
-    pts: int | None
-    dts: int | None
-    is_key: bool
-    is_shown: bool
-
-
-class Segment(NamedTuple):
-    """A run of packets to decode.
-
-    Attributes:
-        start: ordinal of the first packet to feed, a keyframe.
-        pts: time stamps to collect, ascending.
-    """
-
-    start: int
-    pts: list[int]
-
-
-def plan_segments(wanted: Sequence[int], packets: Sequence[tuple[int, bool]]) -> list[Segment]:
-    """Cut the wanted frames into runs, each decoded from the latest keyframe before it.
-
-    A new run begins only where a keyframe lies after the last packet that the run before it needs; a seek inside one
-    group of pictures would decode the same frames again.
-
-    Args:
-        wanted: time stamps, ascending, unique.
-        packets: (time stamp, is a keyframe) in decoding order.
-    """
-    keys = sorted((pts, ordinal) for ordinal, (pts, is_key) in enumerate(packets) if is_key)
-    ordinals = {pts: ordinal for ordinal, (pts, _) in enumerate(packets)}
-    segments: list[Segment] = []
-    position = -1
-    for pts in wanted:
-        at = bisect.bisect_right(keys, (pts, len(packets))) - 1
-        start = keys[at][1] if at >= 0 else 0
-        if not segments or start > position + 1:
-            segments.append(Segment(start, [pts]))
-        else:
-            segments[-1].pts.append(pts)
-        position = max(position, ordinals[pts])
-    return segments
-
-
 @contextmanager
 def opened(path: str | Path, threads: Threads) -> "Iterator[_Video]":
     """Open, pin the first video stream, scan the packets; every failure of FFmpeg becomes a DecodeError."""
@@ -216,17 +172,19 @@ class _Video:
             self._stream.codec_context.thread_count = 1
         self._hold = Path(path).stat().st_size <= _MAX_HELD_BYTES
         self._held: list[Any] = []
-        self.packets: list[_PacketInfo] = []
+        self.packets: list[PacketInfo] = []
         self._ended_early = False
+        self._begun = False
+        # one for all frames: each would set up the conversion anew
+        self._reformatter = VideoReformatter()
         self._scan()
         shown = [packet.pts for packet in self.packets if packet.is_shown]
         stamps = [pts for pts in shown if pts is not None]
         formats = set(container.format.name.split(","))
         complete = bool(stamps) and len(set(stamps)) == len(shown)
-        self._random_access = complete and bool(formats & _STAMPED_FORMATS)
-        ascending = complete and all(a < b for a, b in itertools.pairwise(stamps))
         self.has_b_frames = bool(self._stream.codec_context.has_b_frames)
-        in_order = ascending and not self.has_b_frames
+        in_order = complete and stamps == sorted(stamps) and not self.has_b_frames
+        self._random_access = (complete and bool(formats & _STAMPED_FORMATS)) or (in_order and self._one_frame_each())
         self._pts = sorted(stamps) if self._random_access or in_order else None
         self.num_shown = len(shown)
         self.truncated = self._is_truncated(formats)
@@ -241,20 +199,27 @@ class _Video:
                     self._ended_early = True
                     break
                 # DivX files carry one-byte fillers
-                shown = packet.size > 1 and not packet.is_discard and not _is_hidden(packet, self.codec)
-                self.packets.append(_PacketInfo(packet.pts, packet.dts, packet.is_keyframe, shown))
-                if self._hold:
+                shown = packet.size > 1 and not packet.is_discard and not is_hidden(packet, self.codec)
+                is_key = packet.is_keyframe and is_entry(packet, self.codec)
+                self.packets.append(PacketInfo(packet.pts, packet.dts, is_key, shown, packet.size))
+                if self._hold or not self._held:
                     self._held.append(packet)
         except (av.FFmpegError, OSError):
             self._ended_early = True
         if not any(packet.is_shown for packet in self.packets):
             raise DecodeError(self._path, "the file holds no frame")
 
+    def _one_frame_each(self) -> bool:
+        """Whether every packet of a stream without B-frames is known to give a frame, so that numbers are places."""
+        codec = self._stream.codec_context
+        pixels = codec.width * codec.height
+        return self.codec == "mpeg4" and all(is_coded(packet.size, pixels) for packet in self.packets)
+
     def _is_truncated(self, formats: set[str]) -> bool:
         if self._ended_early:
             return True
         if "avi" in formats or "matroska" in formats:
-            return _bytes_missing(Path(self._path))
+            return bytes_missing(Path(self._path))
         return self._stream.frames > len(self.packets)
 
     def describe(self, *, stamps: bool) -> VideoInfo:
@@ -298,37 +263,48 @@ class _Video:
             return np.empty((0, info.height, info.width, 3), np.uint8)
         if min(indices) < 0:
             raise ValueError(f"frame numbers start at 0, found {min(indices)}")
-        wanted = sorted(set(indices))
-        images = None
+        places: dict[int, list[int]] = {}
+        for place, index in enumerate(indices):
+            places.setdefault(index, []).append(place)
+        images = np.empty((len(indices), info.height, info.width, 3), np.uint8)
+        wanted, filled = sorted(places), 0
         if self._random_access and not count and self._pts is not None and wanted[-1] < len(self._pts):
-            images = self._read_by_pts([self._pts[i] for i in wanted], info)
-        if images is None:
-            images = self._read_by_count(wanted, info)
-        row = {index: i for i, index in enumerate(wanted)}
-        return np.stack([images[row[index]] for index in indices])
+            for index, frame in self._frames_by_pts(wanted, self._pts):
+                images[places[index]] = self._to_rgb(frame, info)
+                filled += 1
+        if filled < len(wanted):
+            for index, frame in self._frames_by_count(wanted):
+                images[places[index]] = self._to_rgb(frame, info)
+        return images
 
-    def _read_by_pts(self, wanted: list[int], info: VideoInfo) -> list[NDArray[np.uint8]] | None:
+    def _to_rgb(self, frame: Any, info: VideoInfo) -> NDArray[Any]:  # noqa: ANN401 - av has no useful stubs
+        # a stream may change its picture size on the way
+        picture = self._reformatter.reformat(frame, info.width, info.height, "rgb24", **ONE_THREAD)
+        return picture.to_ndarray()
+
+    def _frames_by_pts(self, wanted: list[int], pts: list[int]) -> Iterator[tuple[int, Any]]:
+        """The wanted frames with their numbers, by seeking; ends early if one of them does not come."""
         packets = [(packet.pts if packet.pts is not None else -(2**62), packet.is_key) for packet in self.packets]
-        images: dict[int, NDArray[np.uint8]] = {}
-        for segment in plan_segments(wanted, packets):
+        numbers = {pts[number]: number for number in wanted}
+        for segment in plan_segments(list(numbers), packets):
             missing = set(segment.pts)
             for frame in self.decode_from(segment.start, wanted=frozenset(missing)):
                 if frame.pts in missing:
-                    images[frame.pts] = _to_rgb(frame, info)
+                    yield numbers[frame.pts], frame
                     missing.remove(frame.pts)
                     if not missing:
                         break
             if missing:
-                return None
-        return [images[pts] for pts in wanted]
+                return
 
-    def _read_by_count(self, wanted: list[int], info: VideoInfo) -> list[NDArray[np.uint8]]:
-        images, emitted = list[NDArray[np.uint8]](), 0
+    def _frames_by_count(self, wanted: list[int]) -> Iterator[tuple[int, Any]]:
+        emitted, found = 0, 0
         for frame in self.decode_from(0):
-            if emitted == wanted[len(images)]:
-                images.append(_to_rgb(frame, info))
-                if len(images) == len(wanted):
-                    return images
+            if emitted == wanted[found]:
+                yield emitted, frame
+                found += 1
+                if found == len(wanted):
+                    return
             emitted += 1
         raise _FrameCountError(emitted)
 
@@ -336,6 +312,10 @@ class _Video:
         """Decode from a packet on; of frames not `wanted`, those that no other frame refers to are left out."""
         codec = self._stream.codec_context
         codec.flush_buffers()
+        if ordinal and not self._begun and self.codec == "mpeg4":
+            # the first packet names the encoder, by which FFmpeg chooses the inverse transform
+            codec.decode(self._held[0])
+        self._begun = True
         for packet in self._packets_from(ordinal):
             codec.skip_frame = "DEFAULT" if wanted is None or packet.pts in wanted else "NONREF"
             yield from codec.decode(packet)
@@ -370,31 +350,3 @@ class _Video:
 
     def _demux(self) -> Iterator[Any]:
         return (packet for packet in self._container.demux(self._stream) if packet.size > 0)
-
-
-def _to_rgb(frame: Any, info: VideoInfo) -> NDArray[np.uint8]:  # noqa: ANN401 - av has no useful stubs
-    # a stream may change its picture size on the way
-    image: NDArray[np.uint8] = frame.to_ndarray(format="rgb24", width=info.width, height=info.height, **ONE_THREAD)
-    return image
-
-
-def _is_hidden(packet: Any, codec: str) -> bool:  # noqa: ANN401 - av has no useful stubs
-    """VP8 stores pictures that are only ever referred to in packets of their own."""
-    return codec == "vp8" and not bytes(packet)[0] & 0x10
-
-
-def _bytes_missing(path: Path) -> bool:
-    """Whether an AVI or Matroska file is shorter than its outermost chunk says."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(64)
-    if head[:4] == b"RIFF":
-        (length,) = struct.unpack("<I", head[4:8])
-        return bool(size < 8 + length)
-    at = head.find(b"\x18\x53\x80\x67")
-    if at < 0:
-        return False
-    width = 9 - head[at + 4].bit_length()
-    unknown = (1 << 7 * width) - 1
-    length = int.from_bytes(head[at + 4 : at + 4 + width], "big") & unknown
-    return length != unknown and size < at + 4 + width + length

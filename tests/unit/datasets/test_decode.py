@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from slowfast.datasets import decode
-from slowfast.datasets.decode import DecodeError, decode_frames, plan_segments, probe, read_frames
+from slowfast.datasets.decode import DecodeError, decode_frames, probe, read_frames
 
 CASES = {
     "mp4-long-gop": ("a.mp4", {"gop": 250, "bframes": 3}),
@@ -85,8 +85,10 @@ def test_no_wanted_frame(numbered_mp4):
 
 def test_only_wanted_frames_are_converted(numbered_mp4, monkeypatch):
     converted = []
-    original = decode._to_rgb
-    monkeypatch.setattr(decode, "_to_rgb", lambda frame, info: converted.append(1) or original(frame, info))
+    original = decode._Video._to_rgb
+    monkeypatch.setattr(
+        decode._Video, "_to_rgb", lambda self, frame, info: converted.append(1) or original(self, frame, info)
+    )
     read_frames(numbered_mp4, [3, 40, 40, 80])
     assert len(converted) == 3
 
@@ -104,15 +106,31 @@ def test_decoding_starts_at_the_latest_keyframe(numbered_mp4, wanted, start, mon
     assert starts == [start]
 
 
-def test_plan_segments_seeks_only_over_keyframes():
-    # decoding order of I B B P with a keyframe every 6 packets
-    packets = [(pts, pts % 6 == 0) for pts in range(18)]
-    assert plan_segments([0, 3], packets) == [(0, [0, 3])]
-    assert plan_segments([4, 8], packets) == [(0, [4]), (6, [8])]
-    assert plan_segments([5, 6], packets) == [(0, [5, 6])]
-    assert plan_segments([1, 14], packets) == [(0, [1]), (12, [14])]
-    # leading pictures of an open group of pictures need the keyframe before
-    assert plan_segments([5], [(0, True), (3, False), (8, True), (5, False)]) == [(0, [5])]
+def test_avi_without_b_frames_is_sought_by_keyframe(tmp_path, write_numbered, number_of, monkeypatch):
+    path = write_numbered(tmp_path / "a.avi", 90, codec="mpeg4", gop=12)
+    fed = count_packets(monkeypatch)
+    assert [number_of(picture) for picture in read_frames(path, [14, 80])] == [14, 80]
+    assert len(fed) == 3 + 9
+
+
+def test_avi_with_packets_of_no_frame_is_counted(tmp_path, write_numbered, monkeypatch):
+    path = write_numbered(tmp_path / "a.avi", 90, codec="mpeg4", gop=12)
+    expected = read_frames(path, [14, 80])
+    monkeypatch.setattr(decode, "is_coded", lambda size, pixels: False)
+    fed = count_packets(monkeypatch)
+    np.testing.assert_array_equal(read_frames(path, [14, 80]), expected)
+    assert len(fed) == 81
+
+
+def count_packets(monkeypatch):
+    fed = []
+    original = decode._Video._packets_from
+    monkeypatch.setattr(
+        decode._Video,
+        "_packets_from",
+        lambda self, ordinal: (fed.append(1) or packet for packet in original(self, ordinal)),
+    )
+    return fed
 
 
 class TestWrongCounts:
