@@ -90,8 +90,8 @@ class ProtocolTable:
         short = [job for job in self.jobs if job.coverage is not None and job.coverage < 100]
         lines += [f"- {job.name}: only {job.coverage:.2f} % of the listed videos were scored" for job in short]
         for job in self.jobs:
-            rows = [f"{name} lists {found} of {wanted}" for name, (found, wanted) in job.unlike_official.items()]
-            lines += [f"- {job.name}: {', '.join(rows)} official videos"] if rows else []
+            counts = [f"{name} lists {found} of {wanted}" for name, (found, wanted) in job.unlike_official.items()]
+            lines += [f"- {job.name}: {', '.join(counts)} official videos"] if counts else []
         return "\n".join(lines).rstrip() + "\n"
 
     def latex(self) -> str:
