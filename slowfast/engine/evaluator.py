@@ -143,11 +143,12 @@ def _score_batch(
     logits = []
     with torch.inference_mode(), precision.autocast():
         for part in _forward_parts(batch, device=device, clips=config.clips_per_forward):
-            logits.append(method(part.to(device, non_blocking=True)).logits.float().cpu())
+            logits.append(method(part.to(device, non_blocking=True)).logits.float())
     if not logits:
         none = torch.empty(0, dtype=torch.int64)
         return ScoredBatch(video_id=none, label=none, logits=torch.empty(0, 0), bad=batch.bad)
-    video_id, label, merged = merge_views(batch, torch.cat(logits), how=config.merge)
+    scores = torch.cat(logits).cpu()  # the one place that waits for the device
+    video_id, label, merged = merge_views(batch, scores, how=config.merge)
     return ScoredBatch(video_id=video_id, label=label, logits=merged, bad=batch.bad)
 
 

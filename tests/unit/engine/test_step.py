@@ -3,9 +3,16 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from slowfast.config.defaults import get_cfg
+from slowfast.datasets.mixup import MixUp, MixUpSettings
+from slowfast.engine.build import build_optimizer, build_step
+from slowfast.engine.interpolated_step import InterpolatedWeightStep
 from slowfast.engine.precision import Precision
 from slowfast.engine.step import PlainStep, StepConfig, error_percent, fold_top2, split_batch
+from slowfast.methods.build import build_method
 
 
 @pytest.fixture
@@ -174,3 +181,85 @@ def test_errors_of_mixed_samples_are_folded(make_step, make_clips):
     result = step(replace(batch, label=label, weights=weights))
     assert result.top1_err.item() == error_percent(folded, label, k=1).item()
     assert label.tolist() == best[:, 1].tolist()
+
+
+STEPS = {
+    "plain": {},
+    "parts": {"TRAIN.ACCUMULATION_STEPS": 2, "SOLVER.CLIP_GRAD_L2NORM": 1.0},
+    "clipped values": {"SOLVER.CLIP_GRAD_VAL": 0.1, "SOLVER.OPTIMIZING_METHOD": "sgd"},
+    "recomputed": {"MODEL.USE_CHECKPOINT": True},
+    "interpolated": {
+        "TRAIN.LINEAR_CONNECT_CLIMB": True,
+        "TRAIN.LINEAR_CONNECT_LOSS_RATIO": 0.5,
+        "TRAIN.LINEAR_CONNECT_SAMPLE_L": 0.1,
+        "TRAIN.LINEAR_CONNECT_SAMPLE_R": 0.6,
+    },
+}
+
+
+@pytest.fixture
+def make_stdd_step(tiny_weights, tiny_labels):
+    """Builds STDD with its distillation, and the step of a configuration."""
+
+    def make(device, **keys):
+        cfg = get_cfg()
+        cfg.merge_from_list(["MODEL.ARCH", "custom", "MODEL.CLIP_WEIGHTS", str(tiny_weights)])
+        cfg.merge_from_list(["MODEL.TEMPORAL_MODELING_TYPE", "stcross_attend", "MODEL.TEMPORAL_SCALE", [1, 2]])
+        cfg.merge_from_list(["MODEL.KEEP_RAW_MODEL", True, "MODEL.RAW_MODEL_DISTILLATION", True])
+        cfg.merge_from_list(["SOLVER.OPTIMIZING_METHOD", "adamw", "SOLVER.BASE_LR", 1e-3])
+        for key, value in keys.items():
+            cfg.merge_from_list([key, value])
+        cfg.freeze()
+        method = build_method(cfg, tiny_labels).to(device).train()
+        optimizer = build_optimizer(cfg, method.named_parameters())
+        step, _ = build_step(cfg, method, optimizer, device=torch.device(device))
+        return step
+
+    return make
+
+
+class DeviceGuard(TorchDispatchMode):
+    """Notes operations that join the host and the device; the meta device itself has no value to hand over."""
+
+    def __init__(self):
+        super().__init__()
+        self.joined = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor)]
+        if len({tensor.device.type for tensor in tensors}) > 1:
+            self.joined.append(str(func))
+        return result
+
+
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("mixed", [False, True])
+def test_nothing_in_a_step_waits_for_the_device(make_stdd_step, make_batch, monkeypatch, name, mixed):
+    """The meta device stands in for a GPU: whatever asks it for a value or for a shape that depends on one raises."""
+    autocast = Precision.autocast
+    monkeypatch.setattr(Precision, "autocast", lambda self: autocast(replace(self, device_type="cpu")))
+    step = make_stdd_step("meta", **STEPS[name])
+    assert isinstance(step, InterpolatedWeightStep) == (name == "interpolated")
+    mix = MixUp(settings=MixUpSettings(), num_classes=3) if mixed else None
+    batch = make_batch(4).to("meta")
+    for _ in range(2):
+        with DeviceGuard() as guard:
+            result = step(batch if mix is None else mix(batch))
+        assert guard.joined == []
+        reported = (result.loss, result.grad_norm, result.top1_err, result.top5_err, *result.terms.values())
+        assert all(value.is_meta and value.shape == () for value in reported)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", STEPS)
+def test_nothing_in_a_step_waits_for_a_gpu(make_stdd_step, make_batch, name):
+    step, batch = make_stdd_step("cuda", **STEPS[name]), make_batch(4).to("cuda")
+    step(batch)  # the first one sets libraries up
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        result = step(batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.isfinite(result.loss)
