@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 
+from slowfast.datasets import decode
 from slowfast.report.results import read_results
 from slowfast.text.feature_file import FeatureFile, write_feature_file
 
@@ -196,3 +197,125 @@ def test_features_without_names_do_not_serve_joined_lists(call_tool, table_recip
     assert f"DATA.TEXT_AUG_FEATURE_FILE: {features}: does not say which row is which class" in line
     options = ["--opts", "OUTPUT_DIR", tmp_path / "zero_shot"]
     assert call_tool("run_protocol", [*words, "--protocol", "zero_shot", "--halves", *options]) == 0
+
+
+@pytest.fixture
+def num_decoded(monkeypatch):
+    """How many videos were decoded since it was last asked."""
+    paths, original = [], decode.decode_frames
+
+    def counting(path, *args, **kwargs):
+        paths.append(path)
+        return original(path, *args, **kwargs)
+
+    monkeypatch.setattr(decode, "decode_frames", counting)
+
+    def ask():
+        count = len(paths)
+        paths.clear()
+        return count
+
+    return ask
+
+
+@pytest.fixture
+def interrupted(tabulate, monkeypatch, num_decoded):
+    """A test that ended between its last video and its report."""
+    with monkeypatch.context() as patch:
+        patch.setattr("slowfast.protocols.zero_shot.ZeroShot.summarise", stop)
+        assert tabulate(*RAW)[0] == 130
+    assert num_decoded() == 6
+
+
+def test_an_interrupted_test_goes_on(interrupted, tabulate, num_decoded, job):
+    assert tabulate(*RAW) == (0, "")
+    assert num_decoded() == 0
+    assert read_results(job / "results.json").num_scored == 6
+
+
+def test_an_interrupted_test_begins_anew_on_request(interrupted, tabulate, num_decoded):
+    assert tabulate(*RAW, options={"TEST.AUTO_RESUME": False}) == (0, "")
+    assert num_decoded() == 6
+
+
+def test_an_interrupted_test_begins_anew_without_resume_each_time(tabulate, monkeypatch, num_decoded):
+    options = {"TEST.AUTO_RESUME": False}
+    with monkeypatch.context() as patch:
+        patch.setattr("slowfast.protocols.zero_shot.ZeroShot.summarise", stop)
+        assert tabulate(*RAW, options=options)[0] == 130
+    num_decoded()
+    assert tabulate(*RAW, options=options) == (0, "")
+    assert num_decoded() == 6
+
+
+def swap_labels(kitchen):
+    path = kitchen / "splits" / "full" / "test.csv"
+    rows = [line.rsplit(",", 1) for line in path.read_text().splitlines()]
+    path.write_text("".join(f"{name},{(int(label) + 1) % 3}\n" for name, label in rows))
+
+
+def reverse_classes(kitchen):
+    path = kitchen / "index2cls.json"
+    names = list(json.loads(path.read_text()).values())
+    path.write_text(json.dumps({str(number): name for number, name in enumerate(reversed(names))}))
+
+
+def move_videos(kitchen):
+    path = kitchen / "splits" / "manifest.json"
+    content = json.loads(path.read_text())
+    moved = shutil.copytree(content["root"], kitchen / "moved")
+    path.write_text(json.dumps({**content, "root": str(moved)}))
+
+
+@pytest.mark.parametrize("change", [swap_labels, reverse_classes, move_videos])
+def test_an_interrupted_test_of_something_else_does_not_go_on(interrupted, tabulate, kitchen, num_decoded, change):
+    change(kitchen)
+    assert tabulate(*RAW) == (0, "")
+    assert num_decoded() == 6
+
+
+def test_weights_that_were_replaced_are_tested_anew(tabulate, job, tmp_path, num_decoded):
+    """Under the same name; finished or interrupted."""
+    assert tabulate("fully_supervised") == (0, "")
+    weights, other = tmp_path / "weights.pyth", tmp_path / "other"
+    shutil.copy(job / "checkpoints" / "checkpoint_epoch_00001.pyth", weights)
+    command = ("zero_shot", "--weights", weights)
+    num_decoded()
+    assert tabulate(*command, options={"OUTPUT_DIR": other}) == (0, "")
+    assert num_decoded() == 6
+    first = read_results(other / "jobs" / "kitchen" / "results.json")
+    shutil.copy(job / "checkpoints" / "checkpoint_epoch_00002.pyth", weights)
+    assert tabulate(*command, options={"OUTPUT_DIR": other}) == (0, "")
+    assert num_decoded() == 6
+    second = read_results(other / "jobs" / "kitchen" / "results.json")
+    assert first.weights == second.weights == str(weights)
+    assert first.model_sha256 != second.model_sha256
+
+
+def test_configurations_of_the_jobs(call_tool, table_recipe, kitchen, capfd):
+    (kitchen / "dataset.yaml").write_text("title: Kitchen\nmirror: false\n")
+    videos = kitchen.parent / "elsewhere"
+    words = ["--protocol", "fully_supervised", "--datasets", "kitchen", "--label-db", kitchen.parent, "--print-config"]
+    words += ["--videos", f"kitchen={videos}"]
+    words += ["--opts", "OUTPUT_DIR", "out", "AVERAGE.METHOD", "gwa", "AVERAGE.START", 0, "AVERAGE.END", 1]
+    shutil.copytree(json.loads((kitchen / "splits" / "manifest.json").read_text())["root"], videos)
+    capfd.readouterr()
+    assert call_tool("run_protocol", ["--cfg", table_recipe, *words]) == 0
+    train, test = yaml.safe_load_all(capfd.readouterr().out)
+    assert [config["DATA"]["PATH_PREFIX"] for config in (train, test)] == [str(videos)] * 2
+    assert train["DATA"]["RANDOM_FLIP"] is False
+    assert (train["TRAIN"]["ENABLE"], train["TEST"]["ENABLE"]) == (True, False)
+    assert (test["TRAIN"]["ENABLE"], test["TEST"]["ENABLE"], test["TEST"]["CUSTOM_LOAD"]) == (False, True, True)
+    assert test["TEST"]["CUSTOM_LOAD_FILE"] == "out/jobs/kitchen/averaged/gwa_0_1.pth"
+    assert train["MODEL"]["NUM_CLASSES"] == 3
+
+
+def test_raw_clip_is_epoch_0_of_an_average(tabulate, job):
+    options = {"AVERAGE.METHOD": "swa", "AVERAGE.START": 0, "AVERAGE.END": 1}
+    assert tabulate("fully_supervised", options=options) == (0, "")
+    state = torch.load(job / "averaged" / "swa_0_1.pth", weights_only=True)["model_state"]
+    checkpoint = torch.load(job / "checkpoints" / "checkpoint_epoch_00001.pyth", weights_only=True)["model_state"]
+    name = "model.visual.conv1.weight"
+    assert not torch.equal(state[name], checkpoint[name])
+    log = (job / "stdout.log").read_text(encoding="utf-8")
+    assert "Averaged 2 checkpoints" in log
