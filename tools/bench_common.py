@@ -59,6 +59,34 @@ def by_turns(
     return seconds
 
 
+def hardware(device: torch.device) -> str:
+    """The processor that computes, and how many threads of it do."""
+    import torch
+
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    threads = torch.get_num_threads()
+    return f"{names[0] if names else 'CPU'}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def matmul_peak(device: torch.device, dtype: torch.dtype, *, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Operations per second of the best of some large square matrix products, an addition and a product being two."""
+    import torch
+
+    side, products = (8192, 20) if device.type == "cuda" else (1536, 2)
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+
+    def multiply() -> None:
+        for _ in range(products):
+            torch.mm(a, b)
+
+    (seconds,) = by_turns([multiply], repeat=7, device=device, clock=clock)
+    return 2.0 * side**3 * products / min(seconds)
+
+
 def render_video(path: Path, *, seconds: float, fps: int = 30) -> None:
     """Write a video of the size of Kinetics copies: a window that moves over a soft random picture, with grain."""
     import numpy as np

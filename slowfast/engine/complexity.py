@@ -26,10 +26,15 @@ def count_parameters(method: Method) -> tuple[int, int]:
     return sum(parameter.numel() for parameter in method.parameters()), trained
 
 
-def count_gflops(method: Method, batch: VideoBatch) -> float:
+def count_gflops(method: Method, batch: VideoBatch, *, training: bool = False) -> float:
     """Count the operations of scoring a batch, on the meta device, where no fused kernel hides any.
 
     No random number is drawn and no device is used.
+
+    Args:
+        method: wherever it lies; left as it is.
+        batch: what to score.
+        training: count a forward and a backward pass of training instead, the teacher's forward included.
 
     Returns:
         GFLOPs; a multiplication and an addition are two.
@@ -37,10 +42,15 @@ def count_gflops(method: Method, batch: VideoBatch) -> float:
     tensors = itertools.chain(method.parameters(), method.buffers())
     # Copies with shapes and no memory, wherever the method lies.
     hollow = {id(tensor): torch.empty_like(tensor, device="meta") for tensor in tensors}
-    parameters = {id(parameter): nn.Parameter(hollow[id(parameter)]) for parameter in method.parameters()}
-    abstract = copy.deepcopy(method, hollow | parameters).eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        abstract(batch.to("meta"))
+    parameters = {
+        id(parameter): nn.Parameter(hollow[id(parameter)], requires_grad=parameter.requires_grad)
+        for parameter in method.parameters()
+    }
+    abstract = copy.deepcopy(method, hollow | parameters).train(training)
+    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(training):
+        output = abstract(batch.to("meta"))
+        if training:
+            torch.stack(list(output.losses.values())).sum().backward()
     return counter.get_total_flops() / 1e9
 
 

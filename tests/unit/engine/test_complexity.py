@@ -23,12 +23,24 @@ def test_operations_against_a_formula(stdd):
     assert found == pytest.approx(naive_gflops(4, 3), rel=1e-3)
 
 
+def test_operations_of_training_against_a_formula(stdd):
+    """Backward costs twice the forward, but for gradients of pixels and of the class embeddings, which nobody needs."""
+    method, frames = stdd(None), 4
+    found = count_gflops(method, synthetic_clip(num_frames=frames, side=32), training=True)
+    patches = 2 * frames * (TOKENS - 1) * 3 * PATCH * PATCH * WIDTH / 1e9
+    classifier = 2 * EMBED * 3 / 1e9
+    assert found == pytest.approx(3 * naive_gflops(frames, 3) - patches - classifier, rel=1e-3)
+
+
 def test_counting_leaves_everything_as_it_was(stdd):
     method = stdd("stcross_attend").train()
     before, state = torch.get_rng_state(), {name: value.clone() for name, value in method.state_dict().items()}
-    assert count_gflops(method, synthetic_clip(num_frames=4, side=32)) > naive_gflops(4, 3)
+    for training in (False, True):
+        clip = synthetic_clip(num_frames=4, side=32)
+        assert count_gflops(method, clip, training=training) > naive_gflops(4, 3)
     assert torch.equal(torch.get_rng_state(), before)
     assert method.training
+    assert all(parameter.grad is None for parameter in method.parameters())
     assert all(torch.equal(value, state[name]) for name, value in method.state_dict().items())
 
 
