@@ -166,8 +166,8 @@ _C.DATA.TRAIN_JITTER_FPS = 0.0
 # First and last test clip touch the ends of the video; the official PyAV path reads it only for videos of unknown
 # length. PySlowFast.
 _C.DATA.USE_OFFSET_SAMPLING = False
-# Key of slowfast.datasets.decode.DECODERS. The official default, torchvision, is refused: its video reader was removed
-# from torchvision, and the official scripts choose pyav too.
+# Key of slowfast.datasets.decode.DECODERS: pyav, or torchcodec (an extra; AVI files are read by pyav all the same). The
+# official default, torchvision, is refused: its video reader was removed, and the official scripts choose pyav too.
 _C.DATA.DECODING_BACKEND = "pyav"
 # How frames travel to the device: uint8 (crops rounded to whole grey levels), or float32 as officially. Ours.
 _C.DATA.CLIP_DTYPE = "uint8"

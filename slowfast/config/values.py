@@ -21,7 +21,7 @@ TEMPORAL_MODELING_TYPES = (
 )
 DISTILLATION_MODES = ("intended", "published", "froster", "kl")
 LOSS_FUNCS = ("cross_entropy", "soft_cross_entropy", "bce_logit", "mse", "nce_loss")
-DECODING_BACKENDS = ("pyav",)
+DECODING_BACKENDS = ("pyav", "torchcodec")
 
 # Patches along one side of the grid at 224 pixels, the only size of OpenAI's archives.
 ARCH_GRIDS = {"vitb32": 7, "vitb16": 14, "vitl14": 16}

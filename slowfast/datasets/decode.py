@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 from slowfast.datasets.packets import PacketInfo, bytes_missing, is_coded, is_entry, is_hidden, plan_segments
 
-DECODERS = {"pyav": "slowfast.datasets.decode:decode_frames"}
+DECODERS = {
+    "pyav": "slowfast.datasets.decode:decode_frames",
+    "torchcodec": "slowfast.datasets.torchcodec_decode:decode_frames",
+}
 
 Threads = Literal["NONE", "AUTO"]
 
@@ -184,7 +187,8 @@ class _Video:
         complete = bool(stamps) and len(set(stamps)) == len(shown)
         self.has_b_frames = bool(self._stream.codec_context.has_b_frames)
         in_order = complete and stamps == sorted(stamps) and not self.has_b_frames
-        self._random_access = (complete and bool(formats & _STAMPED_FORMATS)) or (in_order and self._one_frame_each())
+        self._is_stamped = complete and bool(formats & _STAMPED_FORMATS)
+        self._random_access = self._is_stamped or (in_order and self._one_frame_each())
         self._pts = sorted(stamps) if self._random_access or in_order else None
         self.num_shown = len(shown)
         self.truncated = self._is_truncated(formats)
@@ -248,6 +252,12 @@ class _Video:
         if self._container.duration:
             return round(self._container.duration / av.time_base * rate)
         raise DecodeError(self._path, "the file is truncated")
+
+    def stated_seconds(self) -> list[float] | None:
+        """Times of the frames in presentation order; None if the container does not state them."""
+        if not self._is_stamped or self._pts is None:
+            return None
+        return [float(pts * self._stream.time_base) for pts in self._pts]
 
     def emitted_pts(self) -> tuple[int, ...] | None:
         """Decode everything for the time stamps; None if a frame has none."""

@@ -145,7 +145,7 @@ def test_every_choice_lists_what_is_allowed(key):
         (
             ["DATA.DECODING_BACKEND", "torchvision"],
             "DATA.DECODING_BACKEND: 'torchvision' is not supported, its video reader was removed from torchvision; "
-            "allowed: 'pyav'",
+            "allowed: 'pyav', 'torchcodec'",
         ),
         (["NUM_GPUS", 3], "TRAIN.BATCH_SIZE: 64 is not a multiple of NUM_GPUS, which is 3"),
         (["SHARD_ID", 1], "SHARD_ID: 1 must be below NUM_SHARDS, which is 1"),
