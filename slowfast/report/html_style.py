@@ -39,6 +39,7 @@ th:last-child, td:last-child { padding-right: .25rem; }
 thead th { font-weight: 600; vertical-align: bottom; border-bottom: 2px solid var(--soft); }
 thead th.group { text-align: center; white-space: nowrap; border-bottom: 1px solid var(--rule); padding-left: .8rem; }
 tbody th { font-weight: 500; }
+tbody th code { overflow-wrap: normal; }
 td code { display: inline-block; min-width: 8ch; max-width: 92ch; }
 th.number, td.number { text-align: right; white-space: nowrap; }
 thead th.number { white-space: normal; }
