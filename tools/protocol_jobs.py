@@ -36,8 +36,8 @@ logger = get_logger(__name__)
 
 _PUBLISHED_FILE = Path(__file__).resolve().parent.parent / "label_db" / "published.yaml"
 _TRAINING_FILE = "training.json"
-_AFTER_TRAINING = ("TEST.", "AVERAGE.", "SPLITS.ALL_TESTS", "SPLITS.HALVES")
-"""Keys that change nothing about a training."""
+_NOT_OF_TRAINING = ("TEST.", "AVERAGE.", "SPLITS.ALL_TESTS", "SPLITS.HALVES", "DATA.PATH_PREFIX")
+"""Keys that change nothing about a training, which may go on where the videos lie elsewhere."""
 
 
 def run(base: CfgNode, args: argparse.Namespace) -> int:
@@ -89,7 +89,10 @@ def run_jobs(context: ProcessContext, planned: Sequence[PlannedJob]) -> None:
             logger.info("Job %d of %d: %s", number, len(planned), plan.job.name)
         if plan.train is not None and not broadcast_object(_is_trained(plan)):
             _train(context, plan)
-        if plan.test is not None and not broadcast_object(_is_tested(plan)):
+        is_tested = plan.test is not None and broadcast_object(_is_tested(plan))
+        if is_tested and context.rank == 0:
+            logger.info("It was finished before; to score it again remove %s", plan.results_file)
+        if plan.test is not None and not is_tested:
             if context.rank == 0:
                 plan.results_file.unlink(missing_ok=True)  # its configuration goes too
                 atomic_write_text(plan.folder / "config.yaml", cfg_to_yaml(plan.train or plan.test))
@@ -172,7 +175,7 @@ def _training_config(cfg: CfgNode) -> CfgNode:
     """What a training depends on; how its weights are averaged and tested may change later."""
     changed = numbers_config(cfg)
     for key, value in get_cfg().leaves().items():
-        if key.startswith(_AFTER_TRAINING):
+        if key.startswith(_NOT_OF_TRAINING):
             changed.merge_from_list([key, value])
     return changed
 

@@ -76,7 +76,7 @@ def _refuse_rows_without_names(cfg: CfgNode, pool: VideoPool) -> None:
 
 
 def test_inputs(cfg: CfgNode) -> str:
-    """Hash of all that a test reads beside its weights: lists, class names, text features, raw CLIP.
+    """Hash of what a test reads beside its weights: lists, class names, text features, raw CLIP, the folder of videos.
 
     Raises:
         ValueError: if a list or its class file is not usable.
@@ -84,7 +84,8 @@ def test_inputs(cfg: CfgNode) -> str:
     raw = [cfg.TEST.CLIP_ORI_PATH] if cfg.TEST.PATCHING_MODEL else []
     text = [cfg.DATA.TEXT_AUG_FEATURE_FILE] if cfg.DATA.TEXT_AUG else []
     splits = build_protocol(cfg, views=num_views(cfg)[0]).eval_splits()
-    return inputs_sha256(splits, [cfg.MODEL.CLIP_WEIGHTS, *raw, *text])
+    folders = dict.fromkeys(split.prefix for split in splits)
+    return inputs_sha256(splits, [cfg.MODEL.CLIP_WEIGHTS, *raw, *text, *folders])
 
 
 def num_views(cfg: CfgNode) -> Sequence[int]:

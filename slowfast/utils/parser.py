@@ -47,8 +47,15 @@ _NO_MATTER = {
     "LOG_PERIOD": 1,
     "LOG_MODEL_INFO": False,
     "DATA_LOADER.NUM_WORKERS": 0,
+    "SPLITS.LABEL_DB": "label_db",
+    "DATA.TEXT_AUG_FEATURE_FILE": "",
+    "TRAIN.CUSTOM_LOAD_FILE": None,
+    "TEST.CUSTOM_LOAD_FILE": None,
 }
-"""Keys that change nothing about the numbers, but for rounding: a run that continues may do so elsewhere."""
+"""Keys that change nothing about the numbers, but for rounding: a run that continues may do so elsewhere.
+
+Of files the content counts, and whoever compares hashes compares that too.
+"""
 
 
 def build_parser(description: str | None = None) -> argparse.ArgumentParser:

@@ -1,6 +1,8 @@
 """What tools/run_protocol.py leaves alone when it is started again, what it does anew, and what it refuses."""
 
+import csv
 import json
+import pickle
 import shutil
 
 import pytest
@@ -8,6 +10,7 @@ import torch
 import yaml
 
 from slowfast.datasets import decode
+from slowfast.datasets.annotation import read_annotations
 from slowfast.report.results import read_results
 from slowfast.text.feature_file import FeatureFile, write_feature_file
 
@@ -55,25 +58,26 @@ def drop_last_row(path):
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
 
 
+def describe(path, kitchen, *, seed):
+    """Write random text features of its classes."""
+    names = tuple(json.loads((kitchen / "index2cls.json").read_text()).values())
+    rows = torch.randn(len(names), 2, 32, generator=torch.Generator().manual_seed(seed))
+    write_feature_file(path, FeatureFile(features=rows, names=names))
+
+
 RAW = ("zero_shot", "--weights", "clip")
 
 
 def test_a_finished_test_is_left_alone_until_its_lists_classes_or_texts_change(tabulate, kitchen, job, tmp_path):
     features = tmp_path / "text.pt"
-    names = tuple(json.loads((kitchen / "index2cls.json").read_text()).values())
-
-    def describe(seed):
-        rows = torch.randn(len(names), 2, 32, generator=torch.Generator().manual_seed(seed))
-        write_feature_file(features, FeatureFile(features=rows, names=names))
-
-    describe(1)
+    describe(features, kitchen, seed=1)
     words = (*RAW, "--text-features", features)
     assert tabulate(*words) == (0, "")
     first = (job / "results.json").stat().st_mtime_ns
     assert tabulate(*words) == (0, "")
     assert (job / "results.json").stat().st_mtime_ns == first
 
-    describe(2)
+    describe(features, kitchen, seed=2)
     assert tabulate(*words) == (0, "")
     second = (job / "results.json").stat().st_mtime_ns
     assert second != first
@@ -84,8 +88,7 @@ def test_a_finished_test_is_left_alone_until_its_lists_classes_or_texts_change(t
     third = (job / "results.json").stat().st_mtime_ns
     assert third != second
 
-    renamed = dict(enumerate(reversed(names)))
-    (kitchen / "index2cls.json").write_text(json.dumps({str(number): name for number, name in renamed.items()}))
+    reverse_classes(kitchen)
     assert tabulate(*words) == (0, "")
     assert (job / "results.json").stat().st_mtime_ns != third
 
@@ -274,6 +277,18 @@ def test_an_interrupted_test_of_something_else_does_not_go_on(interrupted, tabul
     assert num_decoded() == 6
 
 
+def test_an_interrupted_test_with_other_texts_does_not_go_on(tabulate, kitchen, monkeypatch, num_decoded, tmp_path):
+    features = tmp_path / "text.pt"
+    describe(features, kitchen, seed=1)
+    with monkeypatch.context() as patch:
+        patch.setattr("slowfast.protocols.zero_shot.ZeroShot.summarise", stop)
+        assert tabulate(*RAW, "--text-features", features)[0] == 130
+    describe(features, kitchen, seed=2)
+    num_decoded()
+    assert tabulate(*RAW, "--text-features", features) == (0, "")
+    assert num_decoded() == 6
+
+
 def test_weights_that_were_replaced_are_tested_anew(tabulate, job, tmp_path, num_decoded):
     """Under the same name; finished or interrupted."""
     assert tabulate("fully_supervised") == (0, "")
@@ -290,6 +305,21 @@ def test_weights_that_were_replaced_are_tested_anew(tabulate, job, tmp_path, num
     second = read_results(other / "jobs" / "kitchen" / "results.json")
     assert first.weights == second.weights == str(weights)
     assert first.model_sha256 != second.model_sha256
+
+
+def test_a_finished_table_may_move(tabulate, kitchen, tmp_path, num_decoded):
+    """Its folder, the weights and the lists lie elsewhere, under other names; videos that moved are scored again."""
+    assert tabulate("fully_supervised") == (0, "")
+    (tmp_path / "table").rename(tmp_path / "moved")
+    num_decoded()
+    assert tabulate("fully_supervised", options={"OUTPUT_DIR": tmp_path / "moved"}) == (0, "")
+    assert num_decoded() == 0
+    move_videos(kitchen)
+    assert tabulate("fully_supervised", options={"OUTPUT_DIR": tmp_path / "moved"}) == (0, "")
+    assert num_decoded() == 6
+    words = ("fully_supervised", "--videos", f"kitchen={kitchen / 'moved'}")
+    assert tabulate(*words, options={"OUTPUT_DIR": tmp_path / "moved"}) == (0, "")
+    assert num_decoded() == 6
 
 
 def test_configurations_of_the_jobs(call_tool, table_recipe, kitchen, capfd):
@@ -319,3 +349,21 @@ def test_raw_clip_is_epoch_0_of_an_average(tabulate, job):
     assert not torch.equal(state[name], checkpoint[name])
     log = (job / "stdout.log").read_text(encoding="utf-8")
     assert "Averaged 2 checkpoints" in log
+
+
+def test_matrices_of_each_list_are_in_its_order(call_tool, table_recipe, prepared, tmp_path):
+    """TEST.SAVE_RESULTS_PATH where a video is in several lists."""
+    data = prepared("hmdb51")
+    words = ["--cfg", table_recipe, "--protocol", "zero_shot", "--weights", "clip", "--datasets", "hmdb51"]
+    words += ["--label-db", data.folder.parent, "--opts", "OUTPUT_DIR", tmp_path]
+    assert call_tool("run_protocol", [*words, "TEST.SAVE_RESULTS_PATH", "scores.pkl"]) == 0
+    folder = tmp_path / "jobs" / "hmdb51"
+    for split in ("split1", "split2", "split3", "full"):
+        rows = read_annotations(data.csv(f"{split}/test"), prefix=data.root, separator=",")
+        with (folder / f"scores_{split}.pkl").open("rb") as file:
+            scores, labels = pickle.load(file)
+        assert labels.tolist() == [row.label for row in rows]
+        names = data.label_set(f"{split}/test").names
+        with (folder / "splits" / split / "predictions.csv").open(encoding="utf-8", newline="") as file:
+            predicted = {row["video"]: row["predicted"] for row in csv.DictReader(file)}
+        assert [names[best] for best in scores.argmax(dim=1)] == [predicted[row.path] for row in rows]
