@@ -4,6 +4,8 @@
 python tools/benchmark.py text
 python tools/benchmark.py text --dataset k400 --classes 5 --model ViT-B/16 --device cuda --repeat 5
 python tools/benchmark.py scoring --videos path/to/clips --prompts 160 560 --threads 1 2
+python tools/benchmark.py step --batch 1 2 --memory
+python tools/benchmark.py step --device cuda --sweep
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-PARTS = {"text": "bench_text", "scoring": "bench_scoring"}
+PARTS = {"text": "bench_text", "scoring": "bench_scoring", "step": "bench_step"}
 """Part -> the module that measures it; its docstring is the help."""
 
 
