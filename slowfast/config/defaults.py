@@ -169,6 +169,10 @@ _C.DATA.USE_OFFSET_SAMPLING = False
 # Key of slowfast.datasets.decode.DECODERS: pyav, or torchcodec (an extra; AVI files are read by pyav all the same). The
 # official default, torchvision, is refused: its video reader was removed, and the official scripts choose pyav too.
 _C.DATA.DECODING_BACKEND = "pyav"
+# Folder of decoded frames, kept from one run to the next, empty for none; most that it may hold, in GB. The frames are
+# the same to the bit: those that a test reads, whole videos in training. Ours.
+_C.DATA.CACHE_DIR = ""
+_C.DATA.CACHE_GB = 20.0
 # How frames travel to the device: uint8 (crops rounded to whole grey levels), or float32 as officially. Ours.
 _C.DATA.CLIP_DTYPE = "uint8"
 # Share of undecodable videos, in [0, 1], past which training stops instead of replacing them. Ours.
@@ -265,6 +269,10 @@ _C.MODEL.CHANNEL_FOLD = 64
 _C.MODEL.TEMPORAL_SCALE = [1]
 # What the block's MLP reads: unmerged (full-attention tokens, as published) or merged (its own residual). Ours.
 _C.MODEL.STCROSS_MLP_INPUT = "unmerged"
+# Queries, keys and values of the temporal scales: "own": a product of their own; "shared": the spatial branch's
+# product and a thin correction, equal to rounding and cheaper; "auto": shared in float32, own in half precision, where
+# rounding could be magnified. Ours.
+_C.MODEL.STCROSS_QKV = "auto"
 # Keep a frozen CLIP beside the tuned one; distil from it; weight of that loss, >= 0. Open-VCLIP, FROSTER.
 _C.MODEL.KEEP_RAW_MODEL = False
 _C.MODEL.RAW_MODEL_DISTILLATION = False

@@ -1,5 +1,5 @@
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +8,8 @@ from torch.utils.data import DataLoader
 
 from slowfast.datasets.annotation import VideoRecord, read_annotations
 from slowfast.datasets.decode import DECODERS
+from slowfast.datasets.frame_cache import SUFFIX as FRAMES_SUFFIX
+from slowfast.datasets.frame_cache import CachedDecoder
 from slowfast.datasets.label_set import LabelSet
 from slowfast.datasets.mixup import MixUp, MixUpSettings
 from slowfast.datasets.pool import VideoPool, pool_splits
@@ -17,6 +19,7 @@ from slowfast.datasets.sampler import EvalSampler, TrainBatchSampler
 from slowfast.datasets.transforms import AugmentSettings, SpatialSettings
 from slowfast.datasets.types import Mode, Split, VideoBatch, collate
 from slowfast.datasets.video_dataset import SamplingSettings, VideoDataset
+from slowfast.utils.bounded_store import BoundedStore
 from slowfast.utils.logging import get_logger
 from slowfast.utils.registry import resolve
 from slowfast.utils.seed import derive_seed
@@ -206,8 +209,17 @@ def _dataset(records: Sequence[VideoRecord], *, mode: Mode, views: int, crops: i
         crops_per_clip=cfg.AUG.NUM_SAMPLE,
         augment=build_augmentation(cfg) if mode == "train" else None,
         seed=cfg.RNG_SEED,
-        decode=resolve(DECODERS, data.DECODING_BACKEND, key="DATA.DECODING_BACKEND"),
+        decode=_decoder(cfg, frames="" if mode == "train" else f"{mode} {views} {sampling}"),
     )
+
+
+def _decoder(cfg: "CfgNode", *, frames: str) -> Callable[..., Any]:
+    """What reads videos; `frames` says which are read of each, empty if others in every epoch."""
+    decode: Callable[..., Any] = resolve(DECODERS, cfg.DATA.DECODING_BACKEND, key="DATA.DECODING_BACKEND")
+    if not cfg.DATA.CACHE_DIR:
+        return decode
+    store = BoundedStore(cfg.DATA.CACHE_DIR, int(cfg.DATA.CACHE_GB * 1e9), suffix=FRAMES_SUFFIX, key="DATA.CACHE_GB")
+    return CachedDecoder(decode, store, purpose=frames, whole=not frames)
 
 
 def build_augmentation(cfg: "CfgNode") -> AugmentSettings | None:
