@@ -11,6 +11,7 @@ import yaml
 
 from slowfast.datasets import decode
 from slowfast.datasets.annotation import read_annotations
+from slowfast.engine.score_store import ScoreStore
 from slowfast.report.results import read_results
 from slowfast.text.feature_file import FeatureFile, write_feature_file
 
@@ -251,6 +252,20 @@ def test_an_interrupted_test_begins_anew_without_resume_each_time(tabulate, monk
     assert num_decoded() == 6
 
 
+def test_an_interrupted_test_of_another_configuration_does_not_go_on(interrupted, tabulate, num_decoded):
+    assert tabulate(*RAW, options={"DATA.SAMPLING_RATE": 3}) == (0, "")
+    assert num_decoded() == 6
+
+
+def test_scores_that_went_lost_are_missed(tabulate, monkeypatch, job):
+    """As if another machine had written them to a disk of its own."""
+    monkeypatch.setattr(ScoreStore, "append", lambda *_: None)
+    status, err = tabulate(*RAW)
+    assert (status, len(err.splitlines())) == (1, 1)
+    assert "has the scores of 0 of 6 videos, of which 0 could not be decoded; all machines of a run must share" in err
+    assert not (job / "results.json").exists()
+
+
 def swap_labels(kitchen):
     path = kitchen / "splits" / "full" / "test.csv"
     rows = [line.rsplit(",", 1) for line in path.read_text().splitlines()]
@@ -289,7 +304,7 @@ def test_an_interrupted_test_with_other_texts_does_not_go_on(tabulate, kitchen, 
     assert num_decoded() == 6
 
 
-def test_weights_that_were_replaced_are_tested_anew(tabulate, job, tmp_path, num_decoded):
+def test_weights_that_were_replaced_are_tested_anew(tabulate, job, tmp_path, monkeypatch, num_decoded):
     """Under the same name; finished or interrupted."""
     assert tabulate("fully_supervised") == (0, "")
     weights, other = tmp_path / "weights.pyth", tmp_path / "other"
@@ -305,6 +320,15 @@ def test_weights_that_were_replaced_are_tested_anew(tabulate, job, tmp_path, num
     second = read_results(other / "jobs" / "kitchen" / "results.json")
     assert first.weights == second.weights == str(weights)
     assert first.model_sha256 != second.model_sha256
+
+    shutil.rmtree(other)
+    with monkeypatch.context() as patch:
+        patch.setattr("slowfast.protocols.zero_shot.ZeroShot.summarise", stop)
+        assert tabulate(*command, options={"OUTPUT_DIR": other})[0] == 130
+    shutil.copy(job / "checkpoints" / "checkpoint_epoch_00001.pyth", weights)
+    num_decoded()
+    assert tabulate(*command, options={"OUTPUT_DIR": other}) == (0, "")
+    assert num_decoded() == 6
 
 
 def test_a_finished_table_may_move(tabulate, kitchen, tmp_path, num_decoded):
@@ -358,6 +382,7 @@ def test_matrices_of_each_list_are_in_its_order(call_tool, table_recipe, prepare
     words += ["--label-db", data.folder.parent, "--opts", "OUTPUT_DIR", tmp_path]
     assert call_tool("run_protocol", [*words, "TEST.SAVE_RESULTS_PATH", "scores.pkl"]) == 0
     folder = tmp_path / "jobs" / "hmdb51"
+    assert "split1 lists 12 of 1530" in (tmp_path / "table.md").read_text(encoding="utf-8")
     for split in ("split1", "split2", "split3", "full"):
         rows = read_annotations(data.csv(f"{split}/test"), prefix=data.root, separator=",")
         with (folder / f"scores_{split}.pkl").open("rb") as file:
