@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -222,7 +223,14 @@ def _published(setting: Setting) -> Way:
         cfg = configuration(setting, block="stcross_attend", compiled=False, folder=Path(folder))
         state, _ = clip_weights(StddConfig.from_cfg(cfg))
     text = class_embeddings(setting, width=state["visual.proj"].shape[1]).to(device)
-    student = oracle.Student(oracle.Tower(state, _published_block(cfg, setting)), state["logit_scale"]).to(device)
+    make_block = partial(
+        load_oracle("published_stdd").PublishedBlock,
+        num_frames=setting.frames,
+        channel_fold=cfg.MODEL.CHANNEL_FOLD,
+        temporal_scale=setting.scales,
+        mask_stride=cfg.MODEL.MASK_STRIDE,
+    )
+    student = oracle.Student(oracle.Tower(state, make_block), state["logit_scale"]).to(device)
     distils = setting.distillation != "none"
     teacher = oracle.Tower(state).to(device) if distils else None
     half = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}[setting.dtype]
@@ -247,10 +255,6 @@ def _published(setting: Setting) -> Way:
         train_gflops=_counted(lambda: step.loss(frames[:1].to(device), batch.label[:1].to(device))[0].backward()),
         score_gflops=_counted(lambda: step.score(frames[:1].to(device))),
     )
-
-
-def _published_block(cfg: CfgNode, setting: Setting) -> Callable[[int], Any]:
-    raise NotImplementedError
 
 
 def _counted(run: Callable[[], object]) -> float:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,29 @@ def test_plain_clip(oracle, build, tiny_state, make_batch):
     method, step = build(None)
     other = published(oracle, method, tiny_state, oracle.PlainBlock)
     compare_steps(method, step, other, make_batch)
+
+
+def test_stdd(oracle, build, tiny_state, make_batch):
+    options = {"channel_fold": 8, "temporal_scale": [1, 2]}
+    method, step = build("stcross_attend", **{f"MODEL.{name.upper()}": value for name, value in options.items()})
+    make_block = partial(load("published_stdd").PublishedBlock, num_frames=4, mask_stride=(1, 2, 2), **options)
+    other = published(oracle, method, tiny_state, make_block)
+    compare_steps(method, step, other, make_batch)
+    batch = make_batch(3, num_frames=4)
+    with torch.no_grad():
+        expected = other.score(method.normalise(batch.frames))
+        torch.testing.assert_close(method.eval()(batch).logits, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_without_its_gradient_the_distillation_trains_nothing(oracle, build, tiny_state, make_batch):
+    """As published: the term is a constant, which ours leaves out together with the teacher."""
+    method, step = build(None, **{"MODEL.DISTILLATION_MODE": "published"})
+    other = published(oracle, method, tiny_state, oracle.PlainBlock, distillation_gradient=False)
+    batch = make_batch(3, num_frames=4)
+    other(method.normalise(batch.frames), batch.label)
+    step(batch)
+    twins = dict(other.student.named_parameters())
+    for name, parameter in method.trainable_parameters():
+        expected = twins[name.removeprefix("model.")].grad
+        assert (parameter.grad - expected).norm() <= 1e-5 * expected.norm() + 1e-9, name
+    assert twins["projector_v.0.weight"].grad is None
