@@ -32,3 +32,25 @@ def test_videos_that_are_not_there():
     done = run("scoring", "--seconds", 0.1, "--videos", "absent")
     assert done.returncode == 1
     assert done.stderr == "error: absent: no such video or folder\n"
+
+
+def test_step(tmp_path):
+    profile = tmp_path / "profile.txt"
+    options = ["--arch", "tiny", "--frames", 4, "--batch", 2, "--classes", 5, "--repeat", 1, "--steps", 2]
+    done = run("step", *options, "--ways", "published-style", "ours", "--profile", profile)
+    assert done.returncode == 0, done.stderr
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if line[:1] == "|"]
+    assert [line[0] for line in lines[2:]] == ["published-style", "ours"]
+    assert lines[2][2] == "1.00x"
+    assert "tiny, 4 frames, batch 2, fp32" in done.stdout
+    losses = [line for line in done.stderr.splitlines() if line.startswith("Loss of the first step")]
+    assert float(losses[0].rpartition(" ")[2]) < 1e-4
+    text = profile.read_text(encoding="utf-8")
+    assert text.index("published-style") < text.index(": ours\n")
+
+
+def test_step_on_a_gpu_that_is_not_there(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    done = run("step", "--device", "cuda", "--sweep")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: --device: this machine has no GPU that PyTorch can use"
