@@ -10,16 +10,30 @@ RUN_OF_THE_REFERENCE = 8  # frames that its channel shift takes for one clip
 
 
 def run_with_block_outputs(clip, frames, seed):
-    """Frame features (B * T, E) and every block's output in the layout of the recording, (L, B * T, D)."""
+    """Frame features (B * T, E) and every block's output in the layout of the recording, (L, B * T, D).
+
+    A tower computes only the class token of its last block, so that block is applied once more, with the same masks.
+    """
     outputs = []
+    *_, last = clip.visual.transformer.resblocks
+    class_token = last.class_token
 
     def keep(module, inputs, output):
         outputs.append(rearrange(output, "B T L D -> L (B T) D"))
 
     hooks = [block.register_forward_hook(keep) for block in clip.visual.transformer.resblocks]
+
+    def apply_twice(x):
+        state = torch.get_rng_state()
+        last(x)
+        torch.set_rng_state(state)
+        return class_token(x)
+
+    last.class_token = apply_twice
     torch.manual_seed(seed)
     with torch.no_grad():
         features = clip.encode_video(frames).flatten(0, 1)
+    del last.class_token
     for hook in hooks:
         hook.remove()
     return features, outputs

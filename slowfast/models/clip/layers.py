@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -27,11 +28,11 @@ class LayerNorm(nn.LayerNorm):
 
 
 class QuickGELU(nn.Module):
-    """x * sigmoid(1.702 x), CLIP's approximation of the GELU."""
+    """x * sigmoid(1.702 x), CLIP's approximation of the GELU: SiLU(1.702 x) / 1.702, whose gradient is one kernel."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply element-wise, any shape."""
-        return x * torch.sigmoid(1.702 * x)
+        return F.silu(1.702 * x).mul_(1 / 1.702)
 
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
@@ -52,25 +53,56 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(width, width)
         nn.init.xavier_uniform_(self.in_proj_weight)
 
-    def heads(self, x: Tensor, *, causal: bool = False) -> Tensor:
+    def project(self, x: Tensor) -> Tensor:
+        """Queries, keys and values in one product, (..., D) -> (..., 3 D)."""
+        return F.linear(x, self.in_proj_weight, self.in_proj_bias)
+
+    def attend(self, qkv: Tensor, *, causal: bool = False) -> Tensor:
         """Attend within each sequence and concatenate the heads, before the output projection.
 
         Args:
-            x: tokens, (..., L, D); every leading axis is a batch axis.
+            qkv: queries, keys and values, (..., L, 3 D); every leading axis is a batch axis.
             causal: whether token i sees tokens 0..i only.
 
         Returns:
             Concatenated heads, (..., L, D).
         """
-        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-        # (..., L, 3 D) -> three views (N, heads, L, 64)
-        q, k, v = qkv.flatten(0, -3).unflatten(-1, (3, self.num_heads, HEAD_WIDTH)).permute(2, 0, 3, 1, 4).unbind(0)
+        # Three views (N, heads, L, 64); the gradient of a split is one concatenation.
+        q, k, v = (
+            part.unflatten(-1, (self.num_heads, HEAD_WIDTH)).transpose(1, 2)
+            for part in qkv.flatten(0, -3).chunk(3, dim=-1)
+        )
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
-        return attended.transpose(1, 2).reshape(x.shape)
+        return attended.transpose(1, 2).reshape(*qkv.shape[:-1], -1)
+
+    def attend_first(self, x: Tensor) -> Tensor:
+        """Let the first token of each sequence attend to all of it; no other token's query, key or value is formed.
+
+        A query times W_k x is (the query times W_k) times x, and a weighted mean of W_v x is W_v times the mean of x:
+        each head sends its query through the keys' weights, and all heads share the tokens as keys and as values. The
+        bias of the keys adds the same to every score of a head, which the softmax ignores.
+
+        Args:
+            x: tokens, (..., L, D); every leading axis is a batch axis.
+
+        Returns:
+            Concatenated heads of the first token, before the output projection, (..., D).
+        """
+        width = x.shape[-1]
+        tokens = x.flatten(0, -3)  # (N, L, D)
+        weight_q, weight_k, weight_v = self.in_proj_weight.chunk(3)
+        bias_q, _, bias_v = self.in_proj_bias.chunk(3)
+        q = F.linear(tokens[:, 0], weight_q, bias_q).unflatten(-1, (self.num_heads, HEAD_WIDTH)).transpose(0, 1)
+        q = (q @ weight_k.view(-1, HEAD_WIDTH, width)).transpose(0, 1)  # (N, heads, D)
+        keys = tokens[:, None].to(q.dtype)
+        mean = F.scaled_dot_product_attention(q[:, None], keys, keys, scale=HEAD_WIDTH**-0.5)  # (N, 1, heads, D)
+        weight_v = weight_v.view(-1, HEAD_WIDTH, width).transpose(1, 2)
+        values = (mean[:, 0].transpose(0, 1) @ weight_v).transpose(0, 1)  # (N, heads, 64)
+        return (values.flatten(1) + bias_v).to(values.dtype).view(*x.shape[:-2], width)
 
     def forward(self, x: Tensor, *, causal: bool = False) -> Tensor:
         """Attend within each sequence, (..., L, D) -> (..., L, D)."""
-        return self.out_proj(self.heads(x, causal=causal))
+        return self.out_proj(self.attend(self.project(x), causal=causal))
 
 
 def mlp(width: int) -> nn.Sequential:
@@ -127,6 +159,20 @@ class ResidualBlock(nn.Module):
         x = x + self.attn(self.ln_1(x), causal=self.causal)
         return x + self.feed_forward(self.ln_2(x))
 
+    def class_token(self, x: Tensor) -> Tensor:
+        """What ``forward`` makes of the first token, at less cost where this block can, (..., L, D) -> (..., D).
+
+        A block whose ``forward`` is its own computes everything, unless it overrides this method, too.
+        """
+        return self.first_token(x) if type(self).forward is ResidualBlock.forward else self(x)[..., 0, :]
+
+    def first_token(self, x: Tensor) -> Tensor:
+        """The first token behind CLIP's own block, (..., L, D) -> (..., D)."""
+        if self.mixture is not None:  # the shares of experts count every token
+            return ResidualBlock.forward(self, x)[..., 0, :]
+        first = x[..., 0, :] + self.attn.out_proj(self.attn.attend_first(self.ln_1(x)))
+        return first + self.feed_forward(self.ln_2(first))
+
 
 class Transformer(nn.Module):
     """A stack of blocks under the name that CLIP's files give it, ``resblocks``.
@@ -142,11 +188,23 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the blocks in order; shapes are the blocks' own."""
-        recompute = self.recompute and self.training and torch.is_grad_enabled()
         for block in self.resblocks:
-            leaves_routing = isinstance(block, ResidualBlock) and block.records_routing
-            x = checkpoint(block, x, use_reentrant=False) if recompute and not leaves_routing else block(x)
+            x = self.run(block, block, x)
         return x
+
+    def class_token(self, x: Tensor) -> Tensor:
+        """Apply the blocks in order; of the last one only the first token is computed, (..., L, D) -> (..., D)."""
+        *blocks, last = self.resblocks
+        for block in blocks:
+            x = self.run(block, block, x)
+        return self.run(last, last.class_token, x) if isinstance(last, ResidualBlock) else last(x)[..., 0, :]
+
+    def run(self, block: nn.Module, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """Apply a function of a block, which a training step computes twice if it shall recompute."""
+        leaves_routing = isinstance(block, ResidualBlock) and block.records_routing
+        if self.recompute and self.training and torch.is_grad_enabled() and not leaves_routing:
+            return checkpoint(function, x, use_reentrant=False)
+        return function(x)
 
 
 def use_activation(module: nn.Module, name: Activation) -> None:

@@ -58,5 +58,4 @@ class VisionTransformer(nn.Module):
         class_token = self.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
         x = torch.cat((class_token, patches), dim=1) + self.positional_embedding.to(patches.dtype)
         x = self.ln_pre(x).unflatten(0, (num_videos, -1))  # (B, T, L, D)
-        x = self.transformer(x)
-        return self.ln_post(x[:, :, 0]) @ self.proj
+        return self.ln_post(self.transformer.class_token(x)) @ self.proj

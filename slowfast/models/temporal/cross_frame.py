@@ -41,8 +41,15 @@ class CrossFrameBlock(ResidualBlock):
         messages = self.message_fc(class_tokens)
         return messages + self.message_attn(self.message_ln(messages))
 
+    def extended(self, x: Tensor) -> Tensor:
+        """Append its message to every frame, (B, T, L, D) -> (B, T, L + 1, D)."""
+        return torch.cat((x, self.messages(x[:, :, 0])[:, :, None].to(x.dtype)), dim=2)
+
     def forward(self, x: Tensor) -> Tensor:
         """Transform the tokens of whole videos, (B, T, L, D) -> (B, T, L, D)."""
-        extended = torch.cat((x, self.messages(x[:, :, 0])[:, :, None].to(x.dtype)), dim=2)  # (B, T, L + 1, D)
-        x = x + self.attn(self.ln_1(extended))[:, :, :-1]
+        x = x + self.attn(self.ln_1(self.extended(x)))[:, :, :-1]
         return x + self.feed_forward(self.ln_2(x))
+
+    def class_token(self, x: Tensor) -> Tensor:
+        """What ``forward`` makes of the class token alone, (B, T, L, D) -> (B, T, D)."""
+        return self(x)[:, :, 0] if self.mixture is not None else self.first_token(self.extended(x))

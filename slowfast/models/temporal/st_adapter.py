@@ -81,3 +81,7 @@ class StAdapterBlock(ResidualBlock):
     def forward(self, x: Tensor) -> Tensor:
         """Transform the tokens of whole videos, (B, T, L, D) -> (B, T, L, D)."""
         return super().forward(x + self.adapt(x))
+
+    def class_token(self, x: Tensor) -> Tensor:
+        """What ``forward`` makes of the class token alone, (B, T, L, D) -> (B, T, D)."""
+        return self.first_token(x + self.adapt(x))

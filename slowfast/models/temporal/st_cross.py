@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from slowfast.models.clip.arch import ClipSizes
 from slowfast.models.clip.layers import ResidualBlock
@@ -40,6 +41,10 @@ class StCrossOptions:
     """Reach of each pass of the temporal branch, frames; the passes are averaged."""
     stcross_mlp_input: Literal["unmerged", "merged"] = "unmerged"
     """What the feed-forward part reads: the spatial branch alone (as published), or the merged tokens."""
+    stcross_qkv: Literal["auto", "own", "shared"] = "auto"
+    """Where queries, keys and values of the temporal scales come from: a product of their own, or the spatial branch's
+    product and a thin correction, the same numbers for fewer operations. "auto" shares in float32; in half precision
+    the correction would magnify the rounding of a token that loses an outlying channel."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.mask_rate <= 1:
@@ -55,6 +60,8 @@ class StCrossOptions:
             raise ValueError(
                 f"MODEL.STCROSS_MLP_INPUT: unknown value {self.stcross_mlp_input!r}; allowed: unmerged, merged"
             )
+        if self.stcross_qkv not in ("auto", "own", "shared"):
+            raise ValueError(f"MODEL.STCROSS_QKV: unknown value {self.stcross_qkv!r}; allowed: auto, own, shared")
 
 
 def mask_table(options: StCrossOptions, *, grid_size: int) -> Tensor:
@@ -111,6 +118,41 @@ def mix_channels(patches: Tensor, *, reach: int, width: int) -> Tensor:
         mixed[:, distance:, :, :count] = patches[:, :-distance, :, :count]
         mixed[:, :-distance, :, 2 * width - count :] = patches[:, distance:, :, 2 * width - count :]
     return mixed
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance over the last axis, (..., C) -> twice (..., 1); zeros where C is 0."""
+    count = max(1, x.shape[-1])
+    mean = x.sum(dim=-1, keepdim=True) / count
+    return mean, (x - mean).square().sum(dim=-1, keepdim=True) / count
+
+
+class TakeTokens(torch.autograd.Function):
+    """Pick distinct tokens; as no token is picked twice, the gradient is a copy rather than a sum."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rows: Tensor) -> Tensor:  # noqa: ANN401 (PyTorch's context)
+        """(R, D) and row numbers (K,) -> (K, D)."""
+        ctx.save_for_backward(rows)
+        ctx.num_rows = x.shape[0]
+        return x.index_select(0, rows)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
+        """(K, D) -> (R, D)."""
+        (rows,) = ctx.saved_tensors
+        return grad.new_zeros(ctx.num_rows, grad.shape[1]).index_copy_(0, rows, grad), None
+
+
+def take_tokens(x: Tensor, kept: Tensor) -> Tensor:
+    """Pick tokens of every frame, (B, T, L, D) and numbers (B, T, K) -> (B, T, K, D)."""
+    return TakeTokens.apply(x.flatten(0, 2), token_rows(kept, x.shape[2])).view(*kept.shape, -1)
+
+
+def token_rows(kept: Tensor, length: int) -> Tensor:
+    """Rows of tokens among those of all frames, (B, T, K) -> (B * T * K,)."""
+    frames = kept.flatten(0, 1)  # (B * T, K)
+    return (frames + length * torch.arange(len(frames), device=kept.device)[:, None]).flatten()
 
 
 class SpaceTimeCrossBlock(ResidualBlock):
@@ -171,30 +213,120 @@ class SpaceTimeCrossBlock(ResidualBlock):
         tokens = self.kept_tokens[phases, cells].flatten(2).expand(num_videos, -1, -1)  # (B, T, C * kept slots)
         return torch.cat((tokens.new_zeros(num_videos, num_frames, 1), tokens), dim=2)
 
-    def temporal_branch(self, tokens: Tensor) -> Tensor:
-        """Attend over the kept tokens after mixing channels in time, averaged over the temporal scales.
+    def mix(self, tokens: Tensor) -> Tensor:
+        """Borrow channels for each temporal scale; the class token keeps its own.
 
         Args:
-            tokens: class token and kept patches, (B, T, 1 + L_kept, D).
+            tokens: class token and kept patches, (B, T, K, D).
 
         Returns:
-            Updated tokens, (B, T, 1 + L_kept, D).
+            The leading channels, which mixing changes, (S, B, T, K, 2 * borrowed).
         """
-        thin = tokens[:, :, 1:, : 2 * self.borrowed]
-        scales = self.options.temporal_scale
-        mixed = tokens.expand(len(scales), *tokens.shape).clone()  # (S, B, T, 1 + L_kept, D)
-        for index, reach in enumerate(scales):
-            mixed[index, :, :, 1:, : 2 * self.borrowed] = mix_channels(thin, reach=reach, width=self.borrowed)
-        # The output projection is linear: averaging before it gives the average of its results.
-        attended = self.attn.heads(self.ln_1(mixed)).mean(dim=0)
-        return mixed.mean(dim=0) + self.attn.out_proj(attended)
+        thin = tokens[..., : 2 * self.borrowed]
+        mixed = [mix_channels(thin[:, :, 1:], reach=s, width=self.borrowed) for s in self.options.temporal_scale]
+        return torch.stack([torch.cat((thin[:, :, :1], patches), dim=2) for patches in mixed])
+
+    def normed(self, tokens: Tensor, mixed: Tensor) -> Tensor:
+        """Normalise the tokens of every scale, (B, T, K, D) and (S, B, T, K, 2 * borrowed) -> (S, B, T, K, D)."""
+        rest = tokens[..., 2 * self.borrowed :].expand(*mixed.shape[:-1], -1)
+        return self.ln_1(torch.cat((mixed, rest), dim=-1))
+
+    def corrected(self, qkv: Tensor, tokens: Tensor, mixed: Tensor) -> Tensor:
+        """Derive the projections of mixed tokens from those of the tokens as they were.
+
+        With LN(z) = w (z - m) r + b and m', r' of the mixed token z', the product W LN(z') + bias is
+
+            r'/r (W LN(z) + bias) + r' W w (z' - z) + r' (m - m') W w + (1 - r'/r) (W b + bias),
+
+        where z' - z has few channels: a thin product and a multiple. Variances are joined from those of the changed and
+        of the other channels, a sum without negative terms.
+
+        Args:
+            qkv: projections of the tokens, (B, T, K, 3 D).
+            tokens: the tokens, (B, T, K, D).
+            mixed: their leading channels for each scale, (S, B, T, K, 2 * borrowed).
+
+        Returns:
+            Projections of the mixed tokens, (S, B, T, K, 3 D).
+        """
+        width, thin = tokens.shape[-1], mixed.shape[-1]
+        changed = torch.cat((tokens[None, ..., :thin], mixed)).float()  # (1 + S, B, T, K, thin): z, then every z'
+        share = thin / width
+        mean, variance = moments(changed)
+        rest_mean, rest_variance = moments(tokens[..., thin:].float())
+        variance = share * variance + (1 - share) * (rest_variance + share * (mean - rest_mean).square())
+        scale = (variance + self.ln_1.eps).rsqrt()
+        ratio = scale[1:] / scale[:1]
+        difference = changed[1:] - changed[:1]
+        factors = (scale[1:] * difference, -scale[1:] * difference.sum(dim=-1, keepdim=True) / width, 1 - ratio)
+
+        weight, gain = self.attn.in_proj_weight, self.ln_1.weight
+        along_gain, along_bias = F.linear(torch.stack((gain, self.ln_1.bias)), weight)  # W w, W b
+        columns = torch.cat(
+            ((weight[:, :thin] * gain[:thin]).t(), along_gain[None], (along_bias + self.attn.in_proj_bias)[None])
+        )
+        return torch.addcmul(torch.cat(factors, dim=-1) @ columns, ratio, qkv).to(qkv.dtype)
+
+    def scale_projections(self, qkv: Tensor, kept: Tensor, tokens: Tensor, mixed: Tensor) -> Tensor:
+        """Queries, keys and values of every scale: see MODEL.STCROSS_QKV.
+
+        Args:
+            qkv: projections of the spatial branch, (B, T, L, 3 D).
+            kept: tokens of the temporal branch, (B, T, K).
+            tokens: the same before mixing, (B, T, K, D).
+            mixed: their leading channels for each scale, (S, B, T, K, 2 * borrowed).
+
+        Returns:
+            (S, B, T, K, 3 D).
+        """
+        choice = self.options.stcross_qkv
+        if choice == "own" or (choice == "auto" and qkv.dtype not in (torch.float32, torch.float64)):
+            return self.attn.project(self.normed(tokens, mixed))
+        return self.corrected(take_tokens(qkv, kept), tokens, mixed)
+
+    def temporal_update(self, tokens: Tensor, mixed: Tensor, attended: Tensor) -> Tensor:
+        """Finish the temporal branch: the mean over its scales of tokens and what they attended to.
+
+        The output projection is linear: averaging before it gives the average of its results.
+
+        Args:
+            tokens: class token and kept patches, (..., D).
+            mixed: their leading channels for each scale, (S, ..., 2 * borrowed).
+            attended: concatenated heads, (S, ..., D).
+
+        Returns:
+            Updated tokens, (..., D).
+        """
+        mean = torch.cat((mixed.mean(dim=0), tokens[..., 2 * self.borrowed :]), dim=-1)
+        return mean + self.attn.out_proj(attended.mean(dim=0))
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform the tokens of whole videos, (B, T, L, D) -> (B, T, L, D)."""
-        num_videos, num_frames, _, width = x.shape
-        index = self.kept(num_videos, num_frames)[..., None].expand(-1, -1, -1, width)
-        spatial = x + self.attn(self.ln_1(x))
-        temporal = self.temporal_branch(x.gather(2, index))
-        merged = spatial.scatter(2, index, temporal.to(spatial.dtype))
-        mlp_input = merged if self.options.stcross_mlp_input == "merged" else spatial
-        return merged + self.feed_forward(self.ln_2(mlp_input))
+        kept = self.kept(*x.shape[:2])
+        qkv = self.attn.project(self.ln_1(x))
+        spatial = x + self.attn.out_proj(self.attn.attend(qkv))
+        tokens = take_tokens(x, kept)
+        mixed = self.mix(tokens)
+        attended = self.attn.attend(self.scale_projections(qkv, kept, tokens, mixed))
+        temporal = self.temporal_update(tokens, mixed, attended).to(spatial.dtype)
+        rows = token_rows(kept, x.shape[2])
+        merged = spatial.flatten(0, 2).index_copy(0, rows, temporal.flatten(0, 2)).view_as(x)
+        return merged + self.feed_forward(self.ln_2(merged if self.reads_merged else spatial))
+
+    def class_token(self, x: Tensor) -> Tensor:
+        """What ``forward`` makes of the class token alone, (B, T, L, D) -> (B, T, D)."""
+        if self.mixture is not None:  # the shares of experts count every token
+            return self(x)[:, :, 0]
+        tokens = take_tokens(x, self.kept(*x.shape[:2]))
+        mixed = self.mix(tokens)
+        attended = self.attn.attend_first(self.normed(tokens, mixed))
+        merged = self.temporal_update(tokens[:, :, 0], mixed[:, :, :, 0], attended)
+        if self.reads_merged:
+            return merged + self.feed_forward(self.ln_2(merged))
+        spatial = x[:, :, 0] + self.attn.out_proj(self.attn.attend_first(self.ln_1(x)))
+        return merged + self.feed_forward(self.ln_2(spatial))
+
+    @property
+    def reads_merged(self) -> bool:
+        """Whether the feed-forward part reads the merged tokens."""
+        return self.options.stcross_mlp_input == "merged"
