@@ -34,6 +34,29 @@ def test_videos_that_are_not_there():
     assert done.stderr == "error: absent: no such video or folder\n"
 
 
+def test_reading(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("a.avi", "b.mp4"):
+        write_video(tmp_path / name, rng.integers(0, 256, (40, 48, 64, 3), dtype=np.uint8), fps=12)
+    (tmp_path / "c.mp4").write_bytes(b"not a video")
+    options = ["--repeat", 1, "--transcode", 1, "--workers", 3, "--gpu-clips-per-second", 1e6, "--each"]
+    done = run("data", "--path", tmp_path, *options)
+    assert done.returncode == 0, done.stderr
+    assert f"left out: {tmp_path / 'c.mp4'}: " in done.stdout
+    assert "3 videos found, 2 measured" in done.stdout
+    assert "those of the published way, to the bit, in all 2 videos." in done.stdout
+    rows = [line.split("|")[1].strip() for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert {"pyav", "kept frames (DATA.CACHE_DIR)", "a.avi", "b.mp4"} <= set(rows)
+    assert "with 3, reading limits training" in done.stdout
+    assert "1 on trial" in done.stdout
+
+
+def test_reading_without_videos(tmp_path):
+    done = run("data", "--path", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {tmp_path}: holds no video")
+
+
 def test_step(tmp_path):
     profile = tmp_path / "profile.txt"
     options = ["--arch", "tiny", "--frames", 4, "--batch", 2, "--classes", 5, "--repeat", 1, "--steps", 2]
