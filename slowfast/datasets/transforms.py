@@ -168,7 +168,8 @@ def finish(frames: Tensor, settings: SpatialSettings) -> Tensor:
         return frames.float().contiguous()
     if frames.is_floating_point():
         # half to even; bilinear weights overshoot 255 by rounding only
-        frames = frames.round().clamp(0, 255).byte()
+        # by way of short: the conversion of whole numbers is vectorised, that from float to byte is not
+        frames = frames.round().clamp_(0, 255).short().byte()
     return frames.contiguous()
 
 

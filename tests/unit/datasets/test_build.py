@@ -3,6 +3,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from slowfast.config.defaults import get_cfg
+from slowfast.datasets import decode
 from slowfast.datasets.build import (
     build_dataset,
     build_mixup,
@@ -83,6 +84,25 @@ def test_settings_reach_the_clips(cfg, make_split):
     cfg.DATA.REVERSE_INPUT_CHANNEL = True
     swapped = build_dataset(split, cfg=cfg)[(0, 0)]
     assert torch.equal(swapped.frames, item.frames.flip(1))
+
+
+@pytest.mark.parametrize("mode", ["train", "val", "test"])
+def test_kept_frames_change_nothing(mode, cfg, make_split, tmp_path, monkeypatch):
+    def batches():
+        split = make_split(mode, views=2 if mode == "test" else 1)
+        if mode == "test":
+            return list(build_pool_loader(build_pool([split], cfg=cfg), cfg=cfg))
+        return list(build_split_loader(split, cfg=cfg))
+
+    plain = batches()
+    cfg.DATA.CACHE_DIR = str(tmp_path / "cache")
+    for _ in range(2):
+        for batch, expected in zip(batches(), plain, strict=True):
+            assert torch.equal(batch.frames, expected.frames)
+            assert torch.equal(batch.video_id, expected.video_id)
+    assert len(list((tmp_path / "cache").glob("*.frames"))) == 1
+    monkeypatch.setattr(decode, "opened", None)  # nothing is decoded now
+    assert len(batches()) == len(plain)
 
 
 def test_augmentation_reaches_the_clips(cfg, make_split):
