@@ -111,8 +111,8 @@ def load_model(
         device: where the model goes.
         **block_options: options of the temporal module under the lower-case names of the MODEL keys, with the
             configuration's defaults: of stcross_attend mask_rate, mask_stride, spatial_repeat, temporal_shuffle,
-            temporal_shuffle_eval, channel_fold, temporal_scale, stcross_mlp_input; of expand_temporal_view
-            expand_view_masked.
+            temporal_shuffle_eval, channel_fold, temporal_scale, stcross_mlp_input, stcross_qkv; of
+            expand_temporal_view expand_view_masked.
 
     Returns:
         The model in evaluation mode, fp32.

@@ -9,11 +9,15 @@ WIDTH, TOKENS, PATCH, EMBED = 64, 17, 8, 32
 
 
 def naive_gflops(num_frames, num_classes):
-    """Multiplications and additions of two blocks, patches, projection and classifier."""
+    """Multiplications and additions of two blocks, patches, projection and classifier.
+
+    The last block is applied to the class token: products of one row, and attention of one head over the tokens.
+    """
     attention = 4 * TOKENS * WIDTH * WIDTH + 2 * TOKENS * TOKENS * WIDTH
     mlp = 2 * TOKENS * WIDTH * 4 * WIDTH
+    last = 12 * WIDTH * WIDTH + 2 * TOKENS * WIDTH
     patches = (TOKENS - 1) * 3 * PATCH * PATCH * WIDTH
-    per_frame = 2 * (attention + mlp) + patches + WIDTH * EMBED
+    per_frame = attention + mlp + last + patches + WIDTH * EMBED
     return 2 * (num_frames * per_frame + EMBED * num_classes) / 1e9
 
 
