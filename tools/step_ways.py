@@ -84,6 +84,7 @@ def configuration(setting: Setting, *, block: str | None, compiled: bool, folder
     from slowfast.methods.stdd.build import clip_weights
     from slowfast.methods.stdd.config import StddConfig
     from slowfast.models.clip.arch import ClipSizes
+    from slowfast.models.clip.weights import random_clip_state_dict
 
     cfg = get_cfg()
     distils = setting.distillation != "none"
@@ -110,9 +111,10 @@ def configuration(setting: Setting, *, block: str | None, compiled: bool, folder
         "SOLVER.CLIP_GRAD_L2NORM": 1.0,
     }
     if setting.arch == "tiny":
-        from bench_common import TINY, random_clip
-
-        torch.save(random_clip(TINY).state_dict(), folder / "tiny.pt")
+        sizes = ClipSizes(
+            image_size=32, patch_size=8, vision_width=64, vision_layers=3, embed_dim=64, text_width=64, text_layers=1
+        )
+        torch.save(random_clip_state_dict(sizes, seed=_SEED), folder / "tiny.pt")
         keys |= {"MODEL.ARCH": "custom", "MODEL.CLIP_WEIGHTS": str(folder / "tiny.pt"), "MODEL.CHANNEL_FOLD": 8}
         cfg.merge_from_list(["MODEL.CLIP_ACTIVATION", "quick_gelu"])
     for key, value in keys.items():

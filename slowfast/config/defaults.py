@@ -100,7 +100,7 @@ _C.TRAIN.AMP_DTYPE = "auto"
 # Parts that a batch is split into, with a backward pass each and one update for all, >= 1: less memory for the same
 # batch. Ours.
 _C.TRAIN.ACCUMULATION_STEPS = 1
-# Compile the model with torch.compile. Ours.
+# Compile the image towers with torch.compile; the first two batch sizes of each mode get a program. Ours.
 _C.TRAIN.COMPILE = False
 # > 0: stop when the loss exceeds this many times the mean of the previous five. PySlowFast.
 _C.TRAIN.KILL_LOSS_EXPLOSION_FACTOR = 0.0
