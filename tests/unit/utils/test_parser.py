@@ -10,7 +10,15 @@ import yaml
 
 from slowfast.config.defaults import get_cfg
 from slowfast.config.node import ConfigError
-from slowfast.utils.parser import build_parser, cfg_hash, cfg_to_yaml, console_errors, load_config, parse_args
+from slowfast.utils.parser import (
+    build_parser,
+    cfg_hash,
+    cfg_to_yaml,
+    console_errors,
+    load_config,
+    numbers_hash,
+    parse_args,
+)
 
 
 def test_files_and_overrides():
@@ -156,3 +164,23 @@ def test_import_and_use_need_no_torch(module):
         "sys.exit(bool({'torch', 'numpy', 'av'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_where_and_how_fast_it_runs_changes_no_numbers():
+    cfg = get_cfg()
+    before = numbers_hash(cfg)
+    elsewhere = {
+        "OUTPUT_DIR": "elsewhere",
+        "NUM_GPUS": 4,
+        "DATA_LOADER.NUM_WORKERS": 3,
+        "DATA.CACHE_DIR": "frames",
+        "DATA.CACHE_GB": 7.0,
+        "SPLITS.LABEL_DB": "lists",
+        "DATA.TEXT_AUG_FEATURE_FILE": "text.pt",
+        "TEST.CUSTOM_LOAD_FILE": "swa.pth",
+    }
+    for key, value in elsewhere.items():
+        cfg.merge_from_list([key, value])
+    assert numbers_hash(cfg) == before
+    cfg.merge_from_list(["DATA.SAMPLING_RATE", 5])
+    assert numbers_hash(cfg) != before
