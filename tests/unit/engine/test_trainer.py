@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from slowfast.datasets.mixup import MixUp, MixUpSettings
+from slowfast.engine import trainer as trainer_module
 from slowfast.engine.checkpoint import list_checkpoints
 from slowfast.engine.lr_policy import LrSchedule, learning_rate
 from slowfast.engine.precision import Precision
@@ -155,6 +156,15 @@ def test_lines(make_trainer, loader, tmp_path, caplog):
     assert {"loss_classification", "loss_size", "spread", "grad_norm", "lr", "top1_err", "top5_err"} <= set(lines[0])
     text = (tmp_path / "json_stats.log").read_text(encoding="utf-8")
     assert [json.loads(line.removeprefix("json_stats: ")) for line in text.splitlines()] == lines[1:]
+
+
+@pytest.mark.parametrize(("log_period", "exchanges"), [(1, 3), (2, 2), (10, 1)])
+def test_ranks_exchange_and_read_figures_once_per_report(make_trainer, loader, monkeypatch, log_period, exchanges):
+    tables = []
+    monkeypatch.setattr(trainer_module, "all_reduce_sum", lambda table: tables.append(table) or table)
+    make_trainer(loader, log_period=log_period, max_epoch=1).fit(loader)
+    assert len(tables) == exchanges
+    assert sum(len(table) for table in tables) == 3  # a row for each step
 
 
 def test_scalars_are_handed_on(make_trainer, loader):
