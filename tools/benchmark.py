@@ -5,6 +5,7 @@ python tools/benchmark.py text
 python tools/benchmark.py text --dataset k400 --classes 5 --model ViT-B/16 --device cuda --repeat 5
 python tools/benchmark.py scoring --videos path/to/clips --prompts 160 560 --threads 1 2
 python tools/benchmark.py data --path path/to/videos --gpu-clips-per-second 500
+python tools/benchmark.py block --threads 1 --clock cpu
 python tools/benchmark.py step --batch 1 2 --memory
 python tools/benchmark.py step --device cuda --sweep
 """
@@ -16,7 +17,13 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-PARTS = {"text": "bench_text", "scoring": "bench_scoring", "step": "bench_step", "data": "bench_data"}
+PARTS = {
+    "text": "bench_text",
+    "scoring": "bench_scoring",
+    "block": "bench_block",
+    "step": "bench_step",
+    "data": "bench_data",
+}
 """Part -> the module that measures it; its docstring is the help."""
 
 
