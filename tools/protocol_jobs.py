@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -70,9 +71,21 @@ def _launch(base: CfgNode, args: argparse.Namespace, planned: Sequence[PlannedJo
         backend=base.DIST_BACKEND,
         init_method=args.init_method,
     )
-    launch(plan, run_jobs, planned)
-    if is_first_process(shard_id=base.SHARD_ID):
-        table = make_table(base, args, planned)
+    try:
+        launch(plan, run_jobs, planned)
+    except BaseException:
+        # What was found so far stands in the table; the error is what is told.
+        with contextlib.suppress(ValueError, OSError):
+            _write_table(base, args, planned)
+        raise
+    _write_table(base, args, planned)
+
+
+def _write_table(base: CfgNode, args: argparse.Namespace, planned: Sequence[PlannedJob]) -> None:
+    if not is_first_process(shard_id=base.SHARD_ID):
+        return
+    table = make_table(base, args, planned)
+    if any(job.coverage is not None for job in table.jobs):
         path = table.write(base.OUTPUT_DIR)
         sys.stdout.write(f"\n{table.markdown()}\nwrote {path}\n")
 

@@ -57,4 +57,3 @@ def _git(*args: str, folder: Path) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return run.stdout.strip()
-

@@ -392,3 +392,24 @@ def test_matrices_of_each_list_are_in_its_order(call_tool, table_recipe, prepare
         with (folder / "splits" / split / "predictions.csv").open(encoding="utf-8", newline="") as file:
             predicted = {row["video"]: row["predicted"] for row in csv.DictReader(file)}
         assert [names[best] for best in scores.argmax(dim=1)] == [predicted[row.path] for row in rows]
+
+
+def test_a_failure_leaves_the_table_of_what_was_found(call_tool, table_recipe, kitchen, tmp_path, capfd):
+    broken = kitchen.with_name("broken")
+    shutil.copytree(kitchen, broken)
+    manifest = broken / "splits" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    for list_name in content["lists"]:
+        for row in (broken / "splits" / f"{list_name}.csv").read_text().splitlines():
+            video = tmp_path / "videos" / row.rpartition(",")[0]
+            video.parent.mkdir(parents=True, exist_ok=True)
+            video.write_text("no video")
+    manifest.write_text(json.dumps({**content, "dataset": "broken", "root": str(tmp_path / "videos")}))
+    words = ["--cfg", table_recipe, *RAW, "--datasets", "kitchen", "broken", "--label-db", kitchen.parent]
+    words.insert(2, "--protocol")
+    capfd.readouterr()
+    assert call_tool("run_protocol", [*words, "--opts", "OUTPUT_DIR", tmp_path / "table"]) == 1
+    assert "none of its" in capfd.readouterr().err
+    table = json.loads((tmp_path / "table" / "results.json").read_text())
+    assert list(table["cells"]) == ["kitchen"]
+    assert [job["coverage"] for job in table["jobs"]] == [100.0, None]
