@@ -214,5 +214,5 @@ def _profile(ways: dict[str, Way], path: Path, setting: Setting, *, device: torc
         for name, way in ways.items():
             with profile(activities=activities) as profiled:
                 float(way.train())
-            order = "self_cuda_time_total" if on_gpu else "self_cpu_time_total"
+            order = "self_device_time_total" if on_gpu else "self_cpu_time_total"
             file.write(f"{setting}: {name}\n{profiled.key_averages().table(sort_by=order, row_limit=40)}\n")
