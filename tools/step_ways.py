@@ -175,12 +175,14 @@ def _ours(setting: Setting, *, block: str | None, compiled: bool) -> Way:
     one = synthetic_clip(num_frames=setting.frames, side=cfg.DATA.TRAIN_CROP_SIZE)
 
     def train() -> Tensor:
-        method.train()
+        if not method.training:
+            method.train()
         seed_everything(_SEED)
         return step(batch.to(device, non_blocking=True)).loss
 
     def score() -> Tensor:
-        method.eval()
+        if method.training:
+            method.eval()
         with torch.inference_mode(), precision.autocast():
             return method(batch.to(device, non_blocking=True)).logits
 
