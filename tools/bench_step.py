@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 DTYPES = ("fp32", "bf16", "fp16")
 _GIB = 1024**3
 _COLUMNS = [
-    "", "step, clips/s", "published-style", "GFLOPs/clip", "of the peak", "memory", "forward, clips/s",
-    "plain, compiled", "GFLOPs/clip",
+    "", "step, clips/s", "over published-style", "GFLOPs/clip", "of the peak", "memory",
+    "forward, clips/s", "time over plain, compiled", "GFLOPs/clip",
 ]  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def _measure(
         turns.append(dict(zip(ways, seconds, strict=True)))
     if args.profile is not None:
         _profile(ways, args.profile, setting, device=device)
-    return "\n".join([_table(setting, ways, turns, memory, steps=args.steps, peak=peak), *notes]) + "\n"
+    return "\n\n".join([_table(setting, ways, turns, memory, steps=args.steps, peak=peak), *notes]) + "\n"
 
 
 def _build(
@@ -187,21 +187,22 @@ def _table(
 ) -> str:
     clips = setting.batch * steps
 
-    def ratio(seconds: dict[str, list[float]], base: str, name: str) -> str:
-        if base not in seconds:
+    def over(longer: list[float] | None, shorter: list[float] | None) -> str:
+        if longer is None or shorter is None:
             return ""
-        return f"{statistics.median(a / b for a, b in zip(seconds[base], seconds[name], strict=True)):.2f}x"
+        return f"{statistics.median(a / b for a, b in zip(longer, shorter, strict=True)):.2f}x"
 
     lines = []
     for name, way in ways.items():
         step, forward = (clips / statistics.median(seconds[name]) for seconds in turns)
         lines.append([
-            name, f"{step:.3g}", ratio(turns[0], PUBLISHED, name), f"{way.train_gflops:.4g}",
+            name, f"{step:.3g}", over(turns[0].get(PUBLISHED), turns[0][name]), f"{way.train_gflops:.4g}",
             f"{100 * step * way.train_gflops * 1e9 / peak:.0f} %",
             f"{memory[name] / _GIB:.2f} GiB" if name in memory else "",
-            f"{forward:.3g}", ratio(turns[1], PLAIN_COMPILED, name), f"{way.score_gflops:.4g}",
+            f"{forward:.3g}", over(turns[1][name], turns[1].get(PLAIN_COMPILED)), f"{way.score_gflops:.4g}",
         ])  # fmt: skip
-    return format_table(_COLUMNS, lines)
+    used = [column for column in range(len(_COLUMNS)) if any(line[column] for line in lines)]
+    return format_table([_COLUMNS[column] for column in used], [[line[column] for column in used] for line in lines])
 
 
 def _profile(ways: dict[str, Way], path: Path, setting: Setting, *, device: torch.device) -> None:
