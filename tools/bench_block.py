@@ -62,10 +62,10 @@ class Way:
     def train(self) -> None:
         """Forward and backward in training mode."""
         self.module.train()
-        self.module.zero_grad(set_to_none=True)
         with self.autocast():
             y = self.module(self.x)
         y.backward(y.detach())
+        self.module.zero_grad(set_to_none=True)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
