@@ -22,7 +22,7 @@ def test_defaults(tmp_path):
     [
         ("mirror: maybe", r"mirror is 'maybe'; allowed: true, false"),
         ("scored: train", r"scored is 'train'; allowed: val, test"),
-        ("titel: x", r"unknown entries \['titel'\]; allowed: \['title', 'mirror', 'scored'\]"),
+        ("heading: x", r"unknown entries \['heading'\]; allowed: \['title', 'mirror', 'scored'\]"),
         ("- a", r"expected a mapping, found list"),
         ("a: [", r"while parsing"),
         ("title: 3", r"title is 3; expected a name"),
