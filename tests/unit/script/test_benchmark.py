@@ -57,6 +57,14 @@ def test_reading_without_videos(tmp_path):
     assert done.stderr.startswith(f"error: {tmp_path}: holds no video")
 
 
+def test_block():
+    done = run("block", "--arch", "tiny", "--frames", 3, "--batch", 2, "--repeat", 1, "--eager")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|")[1].strip() for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert rows == 2 * ["", "published-style", "plain CLIP", "STDD, own", "STDD, shared"]
+    assert "One block: tiny, 3 frames, batch 2, fp32, scales [1, 2]" in done.stdout
+
+
 def test_step(tmp_path):
     profile = tmp_path / "profile.txt"
     options = ["--arch", "tiny", "--frames", 4, "--batch", 2, "--classes", 5, "--repeat", 1, "--steps", 2]
