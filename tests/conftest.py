@@ -1,6 +1,7 @@
 """A CLIP small enough for every test: 2 layers, width 64, patches of 8 on 32 pixels, the full vocabulary."""
 
 import importlib.util
+import signal
 import sys
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,13 @@ from slowfast.datasets.types import VideoBatch
 from slowfast.models.build import build_clip
 from slowfast.models.clip.arch import ClipSizes
 from slowfast.models.clip.weights import random_clip_state_dict
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interrupts():
+    """A shell starts background jobs with interrupts ignored, and their processes inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
