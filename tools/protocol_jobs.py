@@ -106,6 +106,7 @@ def run_jobs(context: ProcessContext, planned: Sequence[PlannedJob]) -> None:
         if is_tested and context.rank == 0:
             logger.info("It was finished before; to score it again remove %s", plan.results_file)
         if plan.test is not None and not is_tested:
+            barrier()  # every process has looked for the results that go now
             if context.rank == 0:
                 plan.results_file.unlink(missing_ok=True)  # its configuration goes too
                 atomic_write_text(plan.folder / "config.yaml", cfg_to_yaml(plan.train or plan.test))
