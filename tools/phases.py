@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import demo_net
 import dry_run_net
 import test_net
-import torch.multiprocessing as mp
 import train_net
 
 from slowfast.config.node import CfgNode, ConfigError
-from slowfast.engine.launch import LaunchPlan, ProcessContext, is_first_process, launch
+from slowfast.engine.build import build_launch_plan
+from slowfast.engine.interrupts import Interrupted
+from slowfast.engine.launch import ProcessContext, launch
 from slowfast.utils.distributed import barrier
 from slowfast.utils.errors import USER_ERRORS, describe_error
-from slowfast.utils.io import atomic_write_text
 from slowfast.utils.logging import get_logger, redact, setup_logging
 from slowfast.utils.parser import cfg_to_yaml
+from slowfast.utils.run_lock import run_lock
 
 logger = get_logger(__name__)
 
@@ -56,38 +57,36 @@ def dry_run(cfg: CfgNode) -> int:
 
 
 def _run_phases(cfg: CfgNode, init_method: str) -> None:
-    plan = LaunchPlan(
-        num_gpus=cfg.NUM_GPUS,
-        num_shards=cfg.NUM_SHARDS,
-        shard_id=cfg.SHARD_ID,
-        backend=cfg.DIST_BACKEND,
-        init_method=init_method,
-    )
-    if is_first_process(shard_id=cfg.SHARD_ID):
-        _announce(cfg)
-    launch(plan, run_enabled, cfg)
+    launch(build_launch_plan(cfg, init_method=init_method), run_enabled, cfg)
 
 
 def run_enabled(context: ProcessContext, cfg: CfgNode) -> None:
-    """Run the enabled phases in every process of the run."""
-    for phase in enabled_phases(cfg):
-        phase(context, cfg)
-        # What rank 0 wrote is there before another rank looks for it.
-        barrier()
+    """Run the enabled phases in every process of the run.
+
+    Raises:
+        ValueError: if another run is in OUTPUT_DIR, or a phase fails.
+    """
+    with contextlib.ExitStack() as stack:
+        if context.rank == 0 and (cfg.TRAIN.ENABLE or cfg.TEST.ENABLE):
+            stack.enter_context(run_lock(cfg.OUTPUT_DIR))
+            _announce(cfg)
+        barrier()  # nobody writes before the folder is ours
+        for phase in enabled_phases(cfg):
+            phase(context, cfg)
+            # What rank 0 wrote is there before another rank looks for it.
+            barrier()
 
 
 def _announce(cfg: CfgNode) -> None:
-    """Print the resolved configuration and save it, once per run."""
-    if not (cfg.TRAIN.ENABLE or cfg.TEST.ENABLE):
-        return
+    """Print the resolved configuration; a training saves it once it knows that its checkpoints have the same."""
     setup_logging(cfg.OUTPUT_DIR)
-    path, text = Path(cfg.OUTPUT_DIR) / "config.yaml", cfg_to_yaml(cfg)
-    atomic_write_text(path, text)
-    logger.info("Resolved configuration, saved as %s:\n%s", path, text)
+    logger.info("Resolved configuration:\n%s", cfg_to_yaml(cfg))
+    if not cfg.TRAIN.ENABLE:
+        train_net.save_config(cfg)
 
 
 def guard(action: Callable[[], None]) -> int:
-    """Turn an error that a user can mend into one line; anything else is a defect and keeps its traceback."""
+    """Turn an error that a user can mend, or a signal, into one line; anything else keeps its traceback."""
     try:
         action()
     except ConfigError:
@@ -95,9 +94,9 @@ def guard(action: Callable[[], None]) -> int:
     except USER_ERRORS as error:
         sys.stderr.write(redact(f"error: {describe_error(error)}\n"))
         return FAILED
-    except mp.ProcessExitedException as error:
-        sys.stderr.write(f"error: rank {error.error_index} ended with exit status {error.exit_code}\n")
-        return FAILED
+    except Interrupted as end:
+        sys.stderr.write(f"{end}\n")
+        return end.status
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return INTERRUPTED

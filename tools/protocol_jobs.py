@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import phases
@@ -20,8 +20,9 @@ from slowfast.datasets.inputs import inputs_sha256
 from slowfast.datasets.traits import read_traits
 from slowfast.engine.average import AverageConfig
 from slowfast.engine.average_run import average_run
-from slowfast.engine.checkpoint import checkpoint_folder, last_checkpoint
-from slowfast.engine.launch import LaunchPlan, ProcessContext, is_first_process, launch
+from slowfast.engine.build import build_launch_plan
+from slowfast.engine.checkpoint_files import checkpoint_folder, last_checkpoint
+from slowfast.engine.launch import ProcessContext, is_first_process, launch
 from slowfast.models.clip.arch import PUBLISHED
 from slowfast.protocols.build import build_protocol, protocol_class
 from slowfast.report.protocol_table import RESULTS_FILE as TABLE_FILE
@@ -31,14 +32,13 @@ from slowfast.report.results import RunResult, read_results
 from slowfast.utils.distributed import barrier, broadcast_object
 from slowfast.utils.io import atomic_write_text, sha256_file
 from slowfast.utils.logging import get_logger, setup_logging
-from slowfast.utils.parser import cfg_hash, cfg_to_yaml, console_errors, numbers_config, numbers_hash
+from slowfast.utils.parser import cfg_hash, cfg_to_yaml, console_errors, numbers_hash, training_config
+from slowfast.utils.run_lock import run_lock
 
 logger = get_logger(__name__)
 
 _PUBLISHED_FILE = Path(__file__).resolve().parent.parent / "label_db" / "published.yaml"
 _TRAINING_FILE = "training.json"
-_NOT_OF_TRAINING = ("TEST.", "AVERAGE.", "SPLITS.ALL_TESTS", "SPLITS.HALVES", "DATA.PATH_PREFIX")
-"""Keys that change nothing about a training, which may go on where the videos lie elsewhere."""
 
 
 def run(base: CfgNode, args: argparse.Namespace) -> int:
@@ -64,15 +64,8 @@ def run(base: CfgNode, args: argparse.Namespace) -> int:
 
 
 def _launch(base: CfgNode, args: argparse.Namespace, planned: Sequence[PlannedJob]) -> None:
-    plan = LaunchPlan(
-        num_gpus=base.NUM_GPUS,
-        num_shards=base.NUM_SHARDS,
-        shard_id=base.SHARD_ID,
-        backend=base.DIST_BACKEND,
-        init_method=args.init_method,
-    )
     try:
-        launch(plan, run_jobs, planned)
+        launch(build_launch_plan(base, init_method=args.init_method), run_jobs, planned, base.OUTPUT_DIR)
     except BaseException:
         # What was found so far stands in the table; the error is what is told.
         with contextlib.suppress(ValueError, OSError):
@@ -90,28 +83,42 @@ def _write_table(base: CfgNode, args: argparse.Namespace, planned: Sequence[Plan
         sys.stdout.write(f"\n{table.markdown()}\nwrote {path}\n")
 
 
-def run_jobs(context: ProcessContext, planned: Sequence[PlannedJob]) -> None:
+def run_jobs(context: ProcessContext, planned: Sequence[PlannedJob], output_dir: str) -> None:
     """Run the jobs that are not done, in every process of the run.
 
     Raises:
-        ValueError: if a job fails, or a training was begun with another configuration.
+        ValueError: if a job fails, a training was begun with another configuration, or another run is in a folder.
     """
-    for number, plan in enumerate(planned, start=1):
-        setup_logging(plan.folder, rank=context.rank)
-        if context.rank == 0:
-            logger.info("Job %d of %d: %s", number, len(planned), plan.job.name)
-        if plan.train is not None and not broadcast_object(_is_trained(plan)):
-            _train(context, plan)
-        is_tested = plan.test is not None and broadcast_object(_is_tested(plan))
-        if is_tested and context.rank == 0:
-            logger.info("It was finished before; to score it again remove %s", plan.results_file)
-        if plan.test is not None and not is_tested:
-            barrier()  # every process has looked for the results that go now
-            if context.rank == 0:
-                plan.results_file.unlink(missing_ok=True)  # its configuration goes too
-                atomic_write_text(plan.folder / "config.yaml", cfg_to_yaml(plan.train or plan.test))
-            test_net.test(context, plan.test)
+    with _locked(context, output_dir):
+        for number, plan in enumerate(planned, start=1):
+            with _locked(context, plan.folder):
+                setup_logging(plan.folder, rank=context.rank)
+                if context.rank == 0:
+                    logger.info("Job %d of %d: %s", number, len(planned), plan.job.name)
+                _run_job(context, plan)
+
+
+@contextlib.contextmanager
+def _locked(context: ProcessContext, folder: str | Path) -> Iterator[None]:
+    """Hold a folder for this run; one process does, and the others wait for it at both ends."""
+    with run_lock(folder) if context.rank == 0 else contextlib.nullcontext():
         barrier()
+        yield
+        barrier()
+
+
+def _run_job(context: ProcessContext, plan: PlannedJob) -> None:
+    if plan.train is not None and not broadcast_object(_is_trained(plan)):
+        _train(context, plan)
+    is_tested = plan.test is not None and broadcast_object(_is_tested(plan))
+    if is_tested and context.rank == 0:
+        logger.info("It was finished before; to score it again remove %s", plan.results_file)
+    if plan.test is not None and not is_tested:
+        barrier()  # every process has looked for the results that go now
+        if context.rank == 0:
+            plan.results_file.unlink(missing_ok=True)  # its configuration goes too
+            atomic_write_text(plan.folder / "config.yaml", cfg_to_yaml(plan.train or plan.test))
+        test_net.test(context, plan.test)
 
 
 def _train(context: ProcessContext, plan: PlannedJob) -> None:
@@ -153,7 +160,7 @@ def _record_training(plan: PlannedJob, *, finished: bool) -> None:
     assert plan.train is not None, "only a job that trains is recorded"
     assert plan.trained is not None, "a training leaves weights"
     content = {
-        "config_sha256": cfg_hash(_training_config(plan.train)),
+        "config_sha256": cfg_hash(training_config(plan.train)),
         "inputs_sha256": _training_inputs(plan.train),
         "weights": plan.trained.name if finished else None,
         "weights_sha256": sha256_file(plan.trained) if finished else None,
@@ -178,20 +185,11 @@ def _is_trained(plan: PlannedJob) -> bool:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not readable ({error}); remove {plan.folder} to train again") from error
     remedy = f"remove {plan.folder}, or change OUTPUT_DIR"
-    if config != cfg_hash(_training_config(plan.train)):
+    if config != cfg_hash(training_config(plan.train)):
         raise ValueError(f"{path}: it was trained with another configuration{_changed_keys(plan)}; {remedy}")
     if inputs != _training_inputs(plan.train):
         raise ValueError(f"{path}: it was trained with other lists, text features or initial weights; {remedy}")
     return weights_sha256 is not None and plan.trained.is_file() and sha256_file(plan.trained) == weights_sha256
-
-
-def _training_config(cfg: CfgNode) -> CfgNode:
-    """What a training depends on; how its weights are averaged and tested may change later."""
-    changed = numbers_config(cfg)
-    for key, value in get_cfg().leaves().items():
-        if key.startswith(_NOT_OF_TRAINING):
-            changed.merge_from_list([key, value])
-    return changed
 
 
 def _training_inputs(cfg: CfgNode) -> str:
@@ -209,7 +207,7 @@ def _changed_keys(plan: PlannedJob) -> str:
         recorded.merge_from_file(str(plan.folder / "config.yaml"))
     except (OSError, ConfigError):
         return ""
-    before, now = (_training_config(cfg).leaves() for cfg in (recorded, plan.train))
+    before, now = (training_config(cfg).leaves() for cfg in (recorded, plan.train))
     changed = [f"{key} was {before[key]!r}" for key in now if before[key] != now[key]]
     return f" ({', '.join(changed)})" if changed else ""
 

@@ -15,7 +15,7 @@ from slowfast.datasets.build import build_dataset, build_pool
 from slowfast.datasets.prepared import read_manifest
 from slowfast.datasets.traits import read_traits
 from slowfast.engine.average_run import averaged_file
-from slowfast.engine.checkpoint import checkpoint_path, last_checkpoint
+from slowfast.engine.checkpoint_files import checkpoint_path, last_checkpoint
 from slowfast.protocols.base import Job, TableRequest
 from slowfast.protocols.build import build_protocol, protocol_class
 from slowfast.report.results import RESULTS_FILE

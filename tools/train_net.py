@@ -16,24 +16,36 @@ from torch.utils.data import DataLoader
 
 from slowfast.config.node import CfgNode
 from slowfast.datasets.build import build_mixup, build_split_loader
+from slowfast.datasets.train_loader import TrainLoader
 from slowfast.datasets.types import Split, VideoBatch
-from slowfast.engine.build import build_lr_schedule, build_optimizer, build_step, load_into
-from slowfast.engine.checkpoint import last_checkpoint, read_checkpoint, resume
+from slowfast.engine.build import (
+    build_lr_schedule,
+    build_optimizer,
+    build_step,
+    build_train_config,
+    load_into,
+    refuse_other_training,
+    training_inputs,
+)
+from slowfast.engine.checkpoint import read_checkpoint, resume
+from slowfast.engine.checkpoint_files import Manifest, checkpoint_folder, find_resumable
 from slowfast.engine.complexity import describe
 from slowfast.engine.evaluator import EvalConfig, gather_tally, score_videos
 from slowfast.engine.launch import ProcessContext, first_on_machine
-from slowfast.engine.meters import ValMeter
+from slowfast.engine.meters import ValMeter, least_errors, read_validations
 from slowfast.engine.precision import Precision
-from slowfast.engine.trainer import TrainConfig, Trainer
+from slowfast.engine.progress import Progress
+from slowfast.engine.trainer import Trainer
 from slowfast.methods.base import Method
 from slowfast.methods.build import build_method
 from slowfast.protocols.build import build_protocol
 from slowfast.protocols.metrics import Tally
 from slowfast.report.tensorboard import TensorboardWriter
-from slowfast.utils.distributed import broadcast_object
-from slowfast.utils.logging import get_logger, log_json_stats, setup_logging
+from slowfast.utils.distributed import broadcast_object, is_master
+from slowfast.utils.io import atomic_write_text, remove_parts
+from slowfast.utils.logging import JSON_STATS_FILE, get_logger, log_json_stats, setup_logging
 from slowfast.utils.parser import cfg_to_yaml
-from slowfast.utils.seed import seed_everything
+from slowfast.utils.seed import make_deterministic, seed_everything
 
 logger = get_logger(__name__)
 
@@ -55,7 +67,7 @@ def train(context: ProcessContext, cfg: CfgNode) -> None:
     start_phase(context, cfg)
     protocol = build_protocol(cfg)
     train_split, val_split = protocol.train_split(), protocol.val_split()
-    loader = split_loader(cfg, context, train_split)
+    loader = TrainLoader(split_loader(cfg, context, train_split))
     val_loader = split_loader(cfg, context, val_split)
     mix = build_mixup(cfg, len(train_split.label_set))
     with first_on_machine(context):
@@ -64,17 +76,23 @@ def train(context: ProcessContext, cfg: CfgNode) -> None:
     if cfg.LOG_MODEL_INFO and context.rank == 0:
         logger.info("Model: %s", describe(method, num_frames=cfg.DATA.NUM_FRAMES, side=cfg.DATA.TRAIN_CROP_SIZE))
     step, scaler = build_step(cfg, _wrap(method, cfg, context), optimizer, device=context.device)
-    start_epoch = _initialise(cfg, method, optimizer, scaler)
+    inputs = training_inputs(cfg, train_split)
+    start = _initialise(cfg, method, optimizer, scaler, inputs_sha256=inputs)
+    if context.rank == 0:
+        save_config(cfg)
     with contextlib.ExitStack() as stack:
         writer = None
         if cfg.TENSORBOARD.ENABLE and context.rank == 0:
             folder = Path(cfg.OUTPUT_DIR) / (cfg.TENSORBOARD.LOG_DIR or "tensorboard")
             writer = stack.enter_context(TensorboardWriter(folder))
+        validated = _validated_before(cfg, start)
+        meter = ValMeter(max_epoch=cfg.SOLVER.MAX_EPOCH, best=least_errors(validated.values()))
         validate = _validation(
-            cfg, context, method, val_loader, num_classes=len(val_split.label_set), steps=len(loader), writer=writer
-        )
+            cfg, context, method, val_loader, meter=meter, num_classes=len(val_split.label_set), steps=len(loader),
+            writer=writer,
+        )  # fmt: skip
         if cfg.VAL_MODE:
-            validate(max(start_epoch - 1, 0))
+            validate(max(start.epoch - 1, 0))
             return
         trainer = Trainer(
             method,
@@ -83,19 +101,26 @@ def train(context: ProcessContext, cfg: CfgNode) -> None:
             scaler=scaler,
             schedule=build_lr_schedule(cfg),
             device=context.device,
-            config=_train_config(cfg, num_videos=len(loader.dataset)),  # type: ignore[arg-type]
-            set_epoch=loader.batch_sampler.set_epoch,  # type: ignore[union-attr]
+            config=build_train_config(cfg, inputs_sha256=inputs),
+            interrupts=context.interrupts,
             validate=validate,
+            validated=validated,
             on_scalars=writer,
             mix=mix,
         )
-        trainer.fit(loader, start_epoch=start_epoch)
+        trainer.fit(loader, start=start)
 
 
 def start_phase(context: ProcessContext, cfg: CfgNode) -> None:
     """Open this process's logs and seed it."""
     setup_logging(cfg.OUTPUT_DIR, rank=context.rank)
+    make_deterministic(cfg.DETERMINISTIC)
     seed_everything(cfg.RNG_SEED)
+
+
+def save_config(cfg: CfgNode) -> None:
+    """Write the resolved configuration into OUTPUT_DIR; one process does."""
+    atomic_write_text(Path(cfg.OUTPUT_DIR) / "config.yaml", cfg_to_yaml(cfg))
 
 
 def _wrap(method: Method, cfg: CfgNode, context: ProcessContext) -> nn.Module:
@@ -110,25 +135,34 @@ def _wrap(method: Method, cfg: CfgNode, context: ProcessContext) -> nn.Module:
     )
 
 
-def _initialise(cfg: CfgNode, method: Method, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> int:
-    """Load what the run starts from.
+def _initialise(
+    cfg: CfgNode,
+    method: Method,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    *,
+    inputs_sha256: str,
+) -> Progress:
+    """Load what the run starts from, or goes on from.
 
     Returns:
-        The epoch to start with, 0-based.
+        Where to start.
     """
-    if cfg.TRAIN.CUSTOM_LOAD:
+    # Rank 0 decides: where machines do not share the folder, the others fail instead of starting at another place.
+    source = broadcast_object(_find_own(cfg) if is_master() else None)
+    epoch_reset = False
+    if source is None and cfg.TRAIN.CUSTOM_LOAD:
         custom = read_checkpoint(cfg.TRAIN.CUSTOM_LOAD_FILE)
         load_into(method, custom.model_state, source=custom.path, activation=custom.activation)
-    # Rank 0 decides: where machines do not share the folder, the others fail instead of starting at another epoch.
-    source = broadcast_object(last_checkpoint(cfg.OUTPUT_DIR, task=cfg.TASK)) if cfg.TRAIN.AUTO_RESUME else None
-    epoch_reset = False
     if source is None and cfg.TRAIN.CHECKPOINT_FILE_PATH:
         source, epoch_reset = Path(cfg.TRAIN.CHECKPOINT_FILE_PATH), cfg.TRAIN.CHECKPOINT_EPOCH_RESET
     if source is None:
-        return 0
+        return Progress()
     checkpoint = read_checkpoint(source, clear_name_patterns=cfg.TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN)
+    if not epoch_reset:
+        refuse_other_training(cfg, checkpoint, inputs_sha256=inputs_sha256)
     prefixes = (*method.optional_prefixes, *method.transient_prefixes)
-    epoch = resume(
+    start = resume(
         checkpoint,
         method,
         optimizer=optimizer,
@@ -137,8 +171,24 @@ def _initialise(cfg: CfgNode, method: Method, optimizer: torch.optim.Optimizer, 
         allow_missing=prefixes,
         allow_unexpected=prefixes,
     )
-    logger.info("Continuing from %s at epoch %d", source, epoch + 1)
-    return epoch
+    behind = f", behind the first {start.videos} videos" if start.videos else ""
+    logger.info("Continuing from %s at epoch %d%s", source, start.epoch + 1, behind)
+    return start
+
+
+def _find_own(cfg: CfgNode) -> Path | None:
+    """The checkpoint of OUTPUT_DIR to go on from; what interrupted writes left beside it goes."""
+    folder = checkpoint_folder(cfg.OUTPUT_DIR)
+    for part in remove_parts(folder):
+        logger.info("Removed %s, which was never finished", part)
+    Manifest.read(folder)  # a damaged one would be in the way of the first checkpoint, after hours
+    return find_resumable(cfg.OUTPUT_DIR, task=cfg.TASK) if cfg.TRAIN.AUTO_RESUME else None
+
+
+def _validated_before(cfg: CfgNode, start: Progress) -> dict[int, dict[str, float]]:
+    """Epochs of this run that were validated before it was interrupted, and their errors; rank 0 reads the log."""
+    found = read_validations(Path(cfg.OUTPUT_DIR) / JSON_STATS_FILE) if is_master() else {}
+    return {epoch: errors for epoch, errors in broadcast_object(found).items() if epoch < start.epoch}
 
 
 def _validation(
@@ -147,12 +197,12 @@ def _validation(
     method: Method,
     loader: DataLoader[VideoBatch],
     *,
+    meter: ValMeter,
     num_classes: int,
     steps: int,
     writer: TensorboardWriter | None,
 ) -> Callable[[int], None]:
     """Make the function that scores the validation split; ``steps`` is the number of training steps per epoch."""
-    meter = ValMeter(max_epoch=cfg.SOLVER.MAX_EPOCH)
     config = EvalConfig(clips_per_forward=max(1, cfg.TRAIN.BATCH_SIZE // context.local_world_size))
     precision = Precision(context.device.type)
 
@@ -186,21 +236,4 @@ def split_loader(cfg: CfgNode, context: ProcessContext, split: Split) -> DataLoa
         rank=context.rank,
         world_size=context.world_size,
         local_world_size=context.local_world_size,
-    )
-
-
-def _train_config(cfg: CfgNode, *, num_videos: int) -> TrainConfig:
-    return TrainConfig(
-        max_epoch=cfg.SOLVER.MAX_EPOCH,
-        log_period=cfg.LOG_PERIOD,
-        eval_period=cfg.TRAIN.EVAL_PERIOD,
-        checkpoint_period=cfg.TRAIN.CHECKPOINT_PERIOD,
-        keep_last_checkpoints=cfg.TRAIN.KEEP_LAST_CHECKPOINTS,
-        output_dir=Path(cfg.OUTPUT_DIR),
-        task=cfg.TASK,
-        seed=cfg.RNG_SEED,
-        num_videos=num_videos,
-        max_bad_fraction=cfg.DATA.MAX_BAD_FRACTION,
-        loss_explosion_factor=cfg.TRAIN.KILL_LOSS_EXPLOSION_FACTOR,
-        config_text=cfg_to_yaml(cfg),
     )

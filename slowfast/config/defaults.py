@@ -35,6 +35,12 @@ _C.LOG_PERIOD = 10
 _C.LOG_MODEL_INFO = True
 # nccl or gloo; without a GPU gloo is used. PySlowFast.
 _C.DIST_BACKEND = "nccl"
+# Longest that a process waits for the others, > 0, before the run ends: longer than a checkpoint takes to be written,
+# or a CLIP to be downloaded. Ours.
+_C.DIST_TIMEOUT_MINUTES = 30.0
+# Only algorithms that give the same bits in every run on the same hardware, slower on a GPU; on a CPU runs repeat
+# anyway. Ours.
+_C.DETERMINISTIC = False
 # Training validates once and returns. Open-VCLIP.
 _C.VAL_MODE = False
 # Learn the classifier matrix instead of reading it from the class names. Open-VCLIP.
@@ -83,8 +89,15 @@ _C.TRAIN.EVAL_PERIOD = 10
 _C.TRAIN.CHECKPOINT_PERIOD = 10
 # Keep only the newest checkpoints, counted; 0 keeps all, which weight averaging needs. Ours.
 _C.TRAIN.KEEP_LAST_CHECKPOINTS = 0
-# Continue from the last checkpoint in OUTPUT_DIR, if there is one. PySlowFast.
+# Checkpoints within an epoch: after so many steps, after so many minutes, 0: none; and how many of them are kept, >= 1.
+# They lie beside those of epochs and go when training ends. Ours.
+_C.TRAIN.CHECKPOINT_STEPS = 0
+_C.TRAIN.CHECKPOINT_MINUTES = 0.0
+_C.TRAIN.KEEP_LAST_WITHIN_EPOCH = 2
+# Continue from the last checkpoint in OUTPUT_DIR, if there is one. PySlowFast. FORCE_RESUME: also where keys, lists or
+# weights say that it would be another training from there on. Ours.
 _C.TRAIN.AUTO_RESUME = True
+_C.TRAIN.FORCE_RESUME = False
 # Checkpoint to start from when there is nothing to resume; forget its epoch and optimiser; name parts to cut from its
 # keys. PySlowFast.
 _C.TRAIN.CHECKPOINT_FILE_PATH = ""
@@ -102,6 +115,8 @@ _C.TRAIN.AMP_DTYPE = "auto"
 _C.TRAIN.ACCUMULATION_STEPS = 1
 # Compile the image towers with torch.compile; the first two batch sizes of each mode get a program. Ours.
 _C.TRAIN.COMPILE = False
+# Steps whose loss or gradient is not finite that a run may leave out before it stops; 0 stops at the first. Ours.
+_C.TRAIN.NONFINITE_BUDGET = 10
 # > 0: stop when the loss exceeds this many times the mean of the previous five. PySlowFast.
 _C.TRAIN.KILL_LOSS_EXPLOSION_FACTOR = 0.0
 # Raw CLIP archive that interpolated-weight training (LINEAR_CONNECT) reads; None: CLIP as the run built it. Open-VCLIP.

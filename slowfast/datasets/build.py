@@ -16,6 +16,7 @@ from slowfast.datasets.pool import VideoPool, pool_splits
 from slowfast.datasets.rand_augment import parse_rand_augment
 from slowfast.datasets.random_erasing import ErasingSettings
 from slowfast.datasets.sampler import EvalSampler, TrainBatchSampler
+from slowfast.datasets.train_loader import bury_workers_at_exit, shield_worker
 from slowfast.datasets.transforms import AugmentSettings, SpatialSettings
 from slowfast.datasets.types import Mode, Split, VideoBatch, collate
 from slowfast.datasets.video_dataset import SamplingSettings, VideoDataset
@@ -135,9 +136,12 @@ def _num_cores() -> int:
 def _loader_options(cfg: "CfgNode", *, rank: int) -> dict[str, Any]:
     # More workers than cores only wait for each other; the samples are the same for any number.
     num_workers = min(cfg.DATA_LOADER.NUM_WORKERS, _num_cores())
+    if num_workers > 0:
+        bury_workers_at_exit()
     return {
         "collate_fn": collate,
         "num_workers": num_workers,
+        "worker_init_fn": shield_worker,
         "persistent_workers": num_workers > 0,
         "pin_memory": cfg.DATA_LOADER.PIN_MEMORY and torch.cuda.is_available(),
         "timeout": _WORKER_TIMEOUT_SECONDS if num_workers > 0 else 0,

@@ -12,6 +12,9 @@ class TrainBatchSampler(Sampler[list[tuple[int, int]]]):
     The permutation of an epoch follows from (seed, epoch) alone, so a run that restarts at epoch e goes on with the
     order of epoch e. Global batch g is `permutation[g*GB:(g+1)*GB]`, GB = batch_size * world_size; rank r takes its
     r-th contiguous slice.
+
+    An epoch may start behind some of its videos. Places are counted in videos, not in steps: a run that goes on with
+    another GB keeps the order, and leaves out none but what does not fill a last batch.
     """
 
     def __init__(
@@ -52,25 +55,51 @@ class TrainBatchSampler(Sampler[list[tuple[int, int]]]):
         self._shuffle = shuffle
         self._drop_last = drop_last
         self._epoch = 0
+        self._first = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Select the epoch that the next iteration enumerates."""
-        self._epoch = epoch
+    @property
+    def global_batch(self) -> int:
+        """Videos per step over all ranks."""
+        return self._batch_size * self._world_size
+
+    def set_epoch(self, epoch: int, *, first: int = 0) -> None:
+        """Select what the next iteration enumerates.
+
+        Args:
+            epoch: from 0.
+            first: videos of the epoch, over all ranks, that were seen before.
+        """
+        assert first >= 0, f"first: {first}"
+        self._epoch, self._first = epoch, first
 
     def __len__(self) -> int:
-        global_batch = self._batch_size * self._world_size
+        """Batches of a whole epoch."""
+        return self._num_batches(self._num_samples)
+
+    def _num_batches(self, num_samples: int) -> int:
         if self._drop_last:
-            return self._num_samples // global_batch
-        return -(-self._num_samples // global_batch)
+            return num_samples // self.global_batch
+        return -(-num_samples // self.global_batch)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        epoch = self._epoch
+        epoch, first = self._epoch, self._first
         order = self._order(epoch)
-        global_batch = self._batch_size * self._world_size
-        for step in range(len(self)):
-            start = step * global_batch + self._rank * self._batch_size
-            stop = min(start + self._batch_size, (step + 1) * global_batch)
-            yield [(epoch, index) for index in order[start:stop]]
+        for step in range(self._num_batches(max(0, self._num_samples - first))):
+            yield self._slice(order, epoch, first + step * self.global_batch)
+
+    def batch(self, epoch: int, *, first: int) -> list[tuple[int, int]]:
+        """This rank's share of one global batch, for whoever wants to see it again.
+
+        Args:
+            epoch: from 0.
+            first: videos of the epoch that come before the global batch.
+        """
+        return self._slice(self._order(epoch), epoch, first)
+
+    def _slice(self, order: list[int], epoch: int, first: int) -> list[tuple[int, int]]:
+        start = first + self._rank * self._batch_size
+        stop = min(start + self._batch_size, first + self.global_batch)
+        return [(epoch, index) for index in order[start:stop]]
 
     def _order(self, epoch: int) -> list[int]:
         if not self._shuffle:

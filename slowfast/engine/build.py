@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from slowfast.config.node import CfgNode
+from slowfast.config.identity import cfg_to_yaml, changed_training_keys
+from slowfast.config.node import CfgNode, ConfigError
+from slowfast.datasets.inputs import inputs_sha256
+from slowfast.datasets.types import Split
 from slowfast.engine.average import patch_state
-from slowfast.engine.checkpoint import (
-    check_activation,
-    last_checkpoint,
-    load_model_state,
-    read_checkpoint,
-)
+from slowfast.engine.checkpoint import Checkpoint, check_activation, load_model_state, read_checkpoint
+from slowfast.engine.checkpoint_files import last_checkpoint
 from slowfast.engine.interpolated_step import InterpolatedWeightStep, InterpolationConfig, RawClip, clip_parameters
+from slowfast.engine.launch import LaunchPlan
 from slowfast.engine.lr_policy import LrSchedule
 from slowfast.engine.optim import DEFAULT_KEYWORD, OptimizerConfig, make_optimizer
 from slowfast.engine.precision import choose_precision
 from slowfast.engine.step import PlainStep, Step, StepConfig
+from slowfast.engine.train_config import TrainConfig
 from slowfast.methods.base import Method
 from slowfast.models.clip.experts import experts_like_clip
 from slowfast.models.clip.layers import Activation
@@ -135,6 +137,94 @@ def build_step(
     method = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
     raw_clip = _raw_clip(method, source=cfg.TRAIN.CLIP_ORI_PATH, cache_dir=cfg.MODEL.CLIP_CACHE_DIR)
     return InterpolatedWeightStep(plain, raw_clip=raw_clip, config=interpolation), scaler
+
+
+def build_launch_plan(cfg: CfgNode, *, init_method: str) -> LaunchPlan:
+    """Which processes to start, and how they meet.
+
+    Raises:
+        ValueError: if the machine lacks the devices.
+    """
+    return LaunchPlan(
+        num_gpus=cfg.NUM_GPUS,
+        num_shards=cfg.NUM_SHARDS,
+        shard_id=cfg.SHARD_ID,
+        backend=cfg.DIST_BACKEND,
+        init_method=init_method,
+        timeout=timedelta(minutes=cfg.DIST_TIMEOUT_MINUTES),
+    )
+
+
+def build_train_config(cfg: CfgNode, *, inputs_sha256: str) -> TrainConfig:
+    """Numbers of a training run.
+
+    Args:
+        cfg: the resolved configuration.
+        inputs_sha256: hash of what the run reads.
+    """
+    train = cfg.TRAIN
+    return TrainConfig(
+        max_epoch=cfg.SOLVER.MAX_EPOCH,
+        log_period=cfg.LOG_PERIOD,
+        eval_period=train.EVAL_PERIOD,
+        checkpoint_period=train.CHECKPOINT_PERIOD,
+        checkpoint_steps=train.CHECKPOINT_STEPS,
+        checkpoint_minutes=train.CHECKPOINT_MINUTES,
+        keep_last_checkpoints=train.KEEP_LAST_CHECKPOINTS,
+        keep_last_within_epoch=train.KEEP_LAST_WITHIN_EPOCH,
+        output_dir=Path(cfg.OUTPUT_DIR),
+        task=cfg.TASK,
+        seed=cfg.RNG_SEED,
+        max_bad_fraction=cfg.DATA.MAX_BAD_FRACTION,
+        nonfinite_budget=train.NONFINITE_BUDGET,
+        loss_explosion_factor=train.KILL_LOSS_EXPLOSION_FACTOR,
+        config_text=cfg_to_yaml(cfg),
+        inputs_sha256=inputs_sha256,
+    )
+
+
+def training_inputs(cfg: CfgNode, split: Split) -> str:
+    """Hash of what a training depends on besides its configuration: its list, class names, texts and frozen weights.
+
+    What it merely starts from is not among them: a checkpoint holds what became of that.
+
+    Args:
+        cfg: the resolved configuration.
+        split: what is trained on.
+    """
+    raw_clip = cfg.TRAIN.CLIP_ORI_PATH if cfg.TRAIN.LINEAR_CONNECT_CLIMB else ""
+    text = cfg.DATA.TEXT_AUG_FEATURE_FILE if cfg.DATA.TEXT_AUG else ""
+    return inputs_sha256([split], [cfg.MODEL.CLIP_WEIGHTS, raw_clip, text])
+
+
+def refuse_other_training(cfg: CfgNode, checkpoint: Checkpoint, *, inputs_sha256: str) -> None:
+    """Refuse to go on from a checkpoint of another training, unless TRAIN.FORCE_RESUME.
+
+    Args:
+        cfg: the resolved configuration of this run.
+        checkpoint: what it would go on from; files of other projects say too little to be compared.
+        inputs_sha256: hash of what this run reads.
+
+    Raises:
+        ValueError: naming the keys that differ, and their values.
+    """
+    if not checkpoint.is_ours or not checkpoint.cfg:
+        return
+    try:
+        changed = changed_training_keys(checkpoint.cfg, cfg)
+    except ConfigError as error:
+        raise ValueError(f"{checkpoint.path}: its configuration cannot be read: {error}") from error
+    reasons = [f"{key} was {then!r}, is {now!r}" for key, (then, now) in changed.items()]
+    if checkpoint.inputs_sha256 and checkpoint.inputs_sha256 != inputs_sha256:
+        reasons.append("the training list, its class names, text features or CLIP weights have another content")
+    if not reasons:
+        return
+    text = f"{checkpoint.path}: is of another training: {'; '.join(reasons)}"
+    if not cfg.TRAIN.FORCE_RESUME:
+        raise ValueError(
+            f"{text}. Set them back, take another OUTPUT_DIR, or go on all the same with TRAIN.FORCE_RESUME True"
+        )
+    logger.warning("%s; going on all the same (TRAIN.FORCE_RESUME)", text)
 
 
 def _raw_clip(method: nn.Module, *, source: str | None, cache_dir: str) -> RawClip:

@@ -1,8 +1,7 @@
-"""Checkpoints: where they lie, what they hold, and loading that never guesses."""
+"""Checkpoints: what they hold, and loading that never guesses."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from slowfast.engine.checkpoint_files import Manifest
+from slowfast.engine.progress import Progress
 from slowfast.models.clip.files import ACTIVATION_ENTRY, WeightFile, read_weight_file
 from slowfast.models.clip.layers import Activation, activation_of
 from slowfast.models.clip.layouts import (
@@ -27,7 +28,9 @@ from slowfast.utils.io import atomic_save
 FORMAT = "slowfast-stdd/1"
 
 _STATE = "model_state"
-_RESERVED = ("epoch", _STATE, "optimizer_state", "scaler_state", "cfg", "format", ACTIVATION_ENTRY)
+_RESERVED = (
+    "epoch", "progress", _STATE, "optimizer_state", "scaler_state", "cfg", "inputs_sha256", "format", ACTIVATION_ENTRY
+)  # fmt: skip
 # Flags that belong to the machine the optimiser runs on, not to the run.
 _MACHINE_FLAGS = ("fused", "foreach", "capturable", "differentiable")
 
@@ -39,10 +42,13 @@ class Checkpoint:
     Attributes:
         path: the file.
         model_state: tensors by name, without "module.".
-        epoch: 0-based epoch that was finished, None in files that hold only weights.
+        epoch: 0-based epoch that was finished last (-1: none), None in files that hold only weights.
+        progress: how far training had come, None in files that hold only weights.
         optimizer_state: state dict of the optimiser, or None.
         scaler_state: state dict of the gradient scaler, or None.
         cfg: configuration of the run as YAML text.
+        inputs_sha256: hash of what the run read, empty where the file does not say.
+        is_ours: whether this project wrote it.
         activation: activation of its CLIP, None where the file does not say.
         extra: every other entry of the file.
     """
@@ -50,9 +56,12 @@ class Checkpoint:
     path: Path
     model_state: dict[str, Tensor]
     epoch: int | None = None
+    progress: Progress | None = None
     optimizer_state: dict[str, Any] | None = None
     scaler_state: dict[str, Any] | None = None
     cfg: str = ""
+    inputs_sha256: str = ""
+    is_ours: bool = False
     activation: Activation | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -70,90 +79,45 @@ class LoadReport:
     unused: tuple[str, ...]
 
 
-def checkpoint_folder(output_dir: str | Path) -> Path:
-    """Folder of a run's checkpoints."""
-    return Path(output_dir) / "checkpoints"
-
-
-def checkpoint_path(output_dir: str | Path, epoch: int, *, task: str = "") -> Path:
-    """Name of the checkpoint written after an epoch.
-
-    Args:
-        output_dir: the run's folder.
-        epoch: 0-based; the name counts from 1.
-        task: prefix of the name, may be empty.
-    """
-    return checkpoint_folder(output_dir) / f"{_task_prefix(task)}checkpoint_epoch_{epoch + 1:05d}.pyth"
-
-
-def list_checkpoints(output_dir: str | Path, *, task: str = "") -> list[tuple[int, Path]]:
-    """Find a run's checkpoints; partial and foreign files are not among them.
-
-    Args:
-        output_dir: the run's folder.
-        task: prefix of the names.
-
-    Returns: (number in the name, file), in increasing order.
-    """
-    pattern = re.compile(rf"{re.escape(_task_prefix(task))}checkpoint_epoch_(\d+)\.pyth")
-    folder = checkpoint_folder(output_dir)
-    if not folder.is_dir():
-        return []
-    matches = ((pattern.fullmatch(path.name), path) for path in folder.iterdir() if path.is_file())
-    return sorted((int(match.group(1)), path) for match, path in matches if match)
-
-
-def last_checkpoint(output_dir: str | Path, *, task: str = "") -> Path | None:
-    """The checkpoint of the latest epoch, None where there is none."""
-    found = list_checkpoints(output_dir, task=task)
-    return found[-1][1] if found else None
-
-
-def is_checkpoint_due(epoch: int, *, period: int, max_epoch: int) -> bool:
-    """Whether a checkpoint is written after an epoch: every `period` epochs and at the end.
-
-    Args:
-        epoch: 0-based.
-        period: epochs; 0 leaves only the last.
-        max_epoch: length of the run, epochs.
-    """
-    return epoch + 1 == max_epoch or (period > 0 and (epoch + 1) % period == 0)
-
-
 def save_checkpoint(
-    output_dir: str | Path,
+    path: str | Path,
     *,
-    epoch: int,
+    progress: Progress,
     model_state: Mapping[str, Tensor],
     cfg_text: str,
+    inputs_sha256: str = "",
     optimizer_state: Mapping[str, Any] | None = None,
     scaler_state: Mapping[str, Any] | None = None,
     activation: Activation | None = None,
-    task: str = "",
     extra: Mapping[str, Any] | None = None,
-) -> Path:
-    """Write a checkpoint; only rank 0 does, every rank may call.
+) -> None:
+    """Write a checkpoint and enter it into the manifest of its folder; only rank 0 does, every rank may call.
+
+    Whenever it is interrupted, the folder holds the file, the one of that name before it, or neither.
 
     Args:
-        output_dir: the run's folder.
-        epoch: 0-based epoch just finished.
+        path: from `checkpoint_path` or `within_path`.
+        progress: how far training has come; the entry "epoch" is the number, from 0, of the last finished epoch.
         model_state: state dict of the method; the frozen teacher and DDP's "module." are left out.
         cfg_text: configuration as YAML text.
+        inputs_sha256: hash of what the run reads.
         optimizer_state: state dict of the optimiser.
         scaler_state: state dict of the gradient scaler, None without one.
         activation: activation of the method's CLIP, None without one.
-        task: prefix of the name.
         extra: more entries, of types that load safely (tensors, numbers, strings, lists, dicts).
 
-    Returns: the file's path.
+    Raises:
+        OSError: if the file cannot be written, for instance on a full disk; the others are as they were.
     """
-    path = checkpoint_path(output_dir, epoch, task=task)
     if not is_master():
-        return path
+        return
+    target = Path(path)
     content: dict[str, Any] = {
-        "epoch": int(epoch),
+        "epoch": progress.epoch - 1,
+        "progress": progress.to_dict(),
         "model_state": _without_teacher(model_state),
         "cfg": str(cfg_text),
+        "inputs_sha256": inputs_sha256,
         "format": FORMAT,
     }
     if optimizer_state is not None:
@@ -164,26 +128,11 @@ def save_checkpoint(
         content[ACTIVATION_ENTRY] = activation
     extra = extra or {}
     assert not set(extra) & set(_RESERVED), f"reserved names: {sorted(set(extra) & set(_RESERVED))}"
-    atomic_save({**content, **extra}, path)
-    return path
-
-
-def prune_checkpoints(output_dir: str | Path, *, keep: int, task: str = "") -> list[Path]:
-    """Delete all but the latest checkpoints; only rank 0 does.
-
-    Args:
-        output_dir: the run's folder.
-        keep: number to keep; 0 keeps all.
-        task: prefix of the names.
-
-    Returns: the deleted files.
-    """
-    if keep <= 0 or not is_master():
-        return []
-    old = [path for _, path in list_checkpoints(output_dir, task=task)[:-keep]]
-    for path in old:
-        path.unlink(missing_ok=True)
-    return old
+    manifest = Manifest.read(target.parent)
+    # First, so that the entry never speaks of another content than the file has.
+    manifest.forget([target.name])
+    sha256 = atomic_save({**content, **extra}, target)
+    manifest.record(target, sha256=sha256)
 
 
 def read_checkpoint(path: str | Path, *, clear_name_patterns: Sequence[str] = ()) -> Checkpoint:
@@ -203,15 +152,21 @@ def read_checkpoint(path: str | Path, *, clear_name_patterns: Sequence[str] = ()
     epoch, optimizer_state = content.get("epoch"), content.get("optimizer_state")
     if not isinstance(epoch, int | None):
         raise ValueError(f"{source}: not a checkpoint: epoch is {epoch!r}, expected an integer")
+    progress = None if epoch is None else Progress(epoch=epoch + 1)
+    if "progress" in content:
+        progress = Progress.from_dict(content["progress"], source=source)
     if optimizer_state is not None and not _is_optimizer_state(optimizer_state):
         raise ValueError(f"{source}: not a checkpoint: optimizer_state is not the state dict of an optimiser")
     return Checkpoint(
         path=source,
         model_state=state,
         epoch=epoch,
+        progress=progress,
         optimizer_state=optimizer_state,
         scaler_state=content.get("scaler_state"),
         cfg=str(content.get("cfg", "")),
+        inputs_sha256=str(content.get("inputs_sha256", "")),
+        is_ours=content.get("format") == FORMAT,
         activation=file.activation(),
         extra={key: value for key, value in content.items() if key not in _RESERVED},
     )
@@ -308,7 +263,7 @@ def resume(
     epoch_reset: bool = False,
     allow_missing: Sequence[str] = (),
     allow_unexpected: Sequence[str] = (TEACHER_PREFIX,),
-) -> int:
+) -> Progress:
     """Continue a run: model, then optimiser and scaler where the file has an epoch.
 
     Args:
@@ -320,7 +275,7 @@ def resume(
         allow_missing: as in `load_model_state`.
         allow_unexpected: as in `load_model_state`.
 
-    Returns: the 0-based epoch to start with.
+    Returns: where to start.
 
     Raises:
         ValueError: if something does not fit.
@@ -333,8 +288,8 @@ def resume(
         allow_missing=allow_missing,
         allow_unexpected=allow_unexpected,
     )
-    if checkpoint.epoch is None or epoch_reset:
-        return 0
+    if checkpoint.progress is None or epoch_reset:
+        return Progress()
     if optimizer is not None:
         if checkpoint.optimizer_state is None:
             raise ValueError(
@@ -343,11 +298,7 @@ def resume(
         _load_optimizer_state(optimizer, checkpoint.optimizer_state, source=checkpoint.path)
     if scaler is not None and checkpoint.scaler_state:
         scaler.load_state_dict(checkpoint.scaler_state)
-    return checkpoint.epoch + 1
-
-
-def _task_prefix(task: str) -> str:
-    return f"{task}_" if task else ""
+    return checkpoint.progress
 
 
 def _first(names: Sequence[str], count: int = 3) -> str:

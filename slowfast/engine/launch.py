@@ -6,8 +6,10 @@ import contextlib
 import functools
 import itertools
 import os
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from multiprocessing.queues import SimpleQueue
 from typing import Any
 
@@ -16,6 +18,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.distributed.rendezvous import rendezvous
 
+from slowfast.engine.interrupts import Interrupted, Interrupts, signals_held
+from slowfast.engine.lost_contact import describe_loss, is_lost_contact
+from slowfast.engine.supervisor import LostProcessError, Report, supervise
 from slowfast.utils.distributed import barrier
 from slowfast.utils.errors import USER_ERRORS, describe_error
 from slowfast.utils.logging import get_logger
@@ -36,6 +41,8 @@ class ProcessContext:
     local_world_size: int = 1
     """Processes on this machine; they share the batch sizes of the configuration."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    interrupts: Interrupts = field(default_factory=Interrupts, compare=False)
+    """Signals of this process, received while the function of `launch` runs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +61,8 @@ class LaunchPlan:
     backend: str = "nccl"
     """DIST_BACKEND: "nccl" for GPUs; "gloo" also runs several processes on a CPU."""
     init_method: str = "tcp://localhost:9998"
+    timeout: timedelta = timedelta(minutes=30)
+    """DIST_TIMEOUT_MINUTES: longest wait of a process for the others."""
 
     def __post_init__(self) -> None:
         found = torch.cuda.device_count()
@@ -98,6 +107,8 @@ def launch(plan: LaunchPlan, function: Callable[..., Any], *args: Any) -> None: 
 
     Raises:
         ValueError: if a process that was started here ends with an error that a user can mend.
+        LostProcessError: if a process was killed, or is out of reach.
+        Interrupted: if a signal ended the run.
     """
     if plan.num_gpus > 0 and torch.cuda.device_count() == 0 and is_first_process(shard_id=plan.shard_id):
         logger.warning("NUM_GPUS is %d, but this machine has no CUDA device: running on the CPU", plan.num_gpus)
@@ -110,38 +121,30 @@ def launch(plan: LaunchPlan, function: Callable[..., Any], *args: Any) -> None: 
             local_world_size=local_world_size,
             device=_device(plan.num_gpus, local_rank),
         )
-        _run(context, plan.backend, _torchrun_meeting() if world_size > 1 else {}, function, args)
+        _run(context, plan, _torchrun_store if world_size > 1 else None, function, args)
     elif plan.local_world_size * plan.num_shards == 1:
-        function(ProcessContext(device=_device(plan.num_gpus, 0)), *args)
+        _run(ProcessContext(device=_device(plan.num_gpus, 0)), plan, None, function, args)
     else:
         _spawn_all(plan, function, args)
 
 
 def _spawn_all(plan: LaunchPlan, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    messages: SimpleQueue[str] = mp.get_context("spawn").SimpleQueue()
-    try:
-        mp.spawn(_spawned, args=(plan, messages, function, args), nprocs=plan.local_world_size, join=True)
-    except (mp.ProcessRaisedException, mp.ProcessExitedException):
-        # Processes that lose a partner fail as well; the message is of the first that had a reason of its own.
-        if messages.empty():
-            raise
-        raise ValueError(messages.get()) from None
+    reports: SimpleQueue[Report] = mp.get_context("spawn").SimpleQueue()
+    # A signal that comes before this process can pass it on, or before the others can receive it, would be lost.
+    with signals_held():
+        started = mp.start_processes(
+            _spawned, args=(plan, reports, function, args), nprocs=plan.local_world_size, join=False
+        )
+        supervise(started.processes, reports, first_rank=plan.shard_id * plan.local_world_size)
 
 
 def _spawned(
     local_rank: int,
     plan: LaunchPlan,
-    messages: SimpleQueue[str],
+    reports: SimpleQueue[Report],
     function: Callable[..., Any],
     args: tuple[Any, ...],
 ) -> None:
-    def run(context: ProcessContext, *args: Any) -> None:  # noqa: ANN401 - passed through
-        try:
-            function(context, *args)
-        except USER_ERRORS as error:
-            messages.put(describe_error(error))
-            raise
-
     context = ProcessContext(
         rank=plan.shard_id * plan.local_world_size + local_rank,
         world_size=plan.num_shards * plan.local_world_size,
@@ -151,12 +154,24 @@ def _spawned(
     )
     # Processes of one machine share its cores.
     torch.set_num_threads(max(1, torch.get_num_threads() // plan.local_world_size))
-    _run(context, plan.backend, {"init_method": plan.init_method}, run, args)
 
+    def meet() -> dist.Store:
+        store, _, _ = next(rendezvous(plan.init_method, context.rank, context.world_size, timeout=plan.timeout))
+        return store
 
-def _torchrun_meeting() -> dict[str, Any]:
-    # The store outlives a launch: under the same keys, a second one would find the addresses of the first.
-    return {"store": dist.PrefixStore(f"launch{next(_launch_numbers)}", _torchrun_store())}
+    try:
+        _run(context, plan, meet, function, args)
+    except Interrupted as end:
+        raise SystemExit(end.status) from None
+    except LostProcessError as error:
+        reports.put(Report(context.rank, "lost", str(error)))
+        raise SystemExit(1) from None
+    except USER_ERRORS as error:
+        reports.put(Report(context.rank, "user", describe_error(error)))
+        raise SystemExit(1) from None
+    except Exception:  # noqa: BLE001 - told by the process that supervises this one
+        reports.put(Report(context.rank, "defect", traceback.format_exc()))
+        raise SystemExit(1) from None
 
 
 @functools.cache
@@ -168,22 +183,33 @@ def _torchrun_store() -> dist.Store:
 
 def _run(
     context: ProcessContext,
-    backend: str,
-    meeting: dict[str, Any],
+    plan: LaunchPlan,
+    meet: Callable[[], dist.Store] | None,
     function: Callable[..., Any],
     args: tuple[Any, ...],
 ) -> None:
-    if context.world_size > 1:
+    """Run the function in this process, with the others within reach where there are any."""
+    with context.interrupts:
+        if meet is None:
+            function(context, *args)
+            return
+        # The store outlives a launch: under the same keys, a second one would find the addresses of the first.
+        store = dist.PrefixStore(f"launch{next(_launch_numbers)}", meet())
         dist.init_process_group(
-            backend if context.device.type == "cuda" else "gloo",
+            plan.backend if context.device.type == "cuda" else "gloo",
             rank=context.rank,
             world_size=context.world_size,
             device_id=context.device if context.device.type == "cuda" else None,
-            **meeting,
+            store=store,
+            timeout=plan.timeout,
         )
-    function(context, *args)
-    # Not after an error: it would wait for the other processes, which wait for this one.
-    if context.world_size > 1:
+        try:
+            function(context, *args)
+        except RuntimeError as error:
+            if not is_lost_contact(error):
+                raise
+            raise LostProcessError(describe_loss(store, rank=context.rank, world_size=context.world_size)) from error
+        # Not after an error: it would wait for the other processes, which wait for this one.
         dist.destroy_process_group()
 
 

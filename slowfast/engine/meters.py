@@ -6,14 +6,16 @@ The meters hold plain Python numbers. Whoever feeds them reduces its tensors fir
 from __future__ import annotations
 
 import datetime
+import json
 import math
 import os
 import statistics
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -78,9 +80,6 @@ class _Scalars:
 
     def __init__(self, window: int) -> None:
         self._window = max(1, window)
-        self.reset()
-
-    def reset(self) -> None:
         self._recent: dict[str, deque[float]] = {}
         self._sums: dict[str, float] = {}
         self._weights: dict[str, float] = {}
@@ -88,10 +87,18 @@ class _Scalars:
     def add(self, values: Mapping[str, float], *, weight: float) -> None:
         for name, value in values.items():
             if not math.isfinite(value):
-                continue  # the norm of a step that the gradient scaler skipped
+                continue  # the norm of a step that the gradient scaler left out
             self._recent.setdefault(name, deque(maxlen=self._window)).append(value)
             self._sums[name] = self._sums.get(name, 0.0) + value * weight
             self._weights[name] = self._weights.get(name, 0.0) + weight
+
+    def state(self) -> dict[str, Any]:
+        recent = {name: list(values) for name, values in self._recent.items()}
+        return {"recent": recent, "sums": dict(self._sums), "weights": dict(self._weights)}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self._recent = {name: deque(values, maxlen=self._window) for name, values in state["recent"].items()}
+        self._sums, self._weights = dict(state["sums"]), dict(state["weights"])
 
     def medians(self) -> dict[str, float]:
         return {name: float(statistics.median(values)) for name, values in self._recent.items()}
@@ -113,9 +120,13 @@ class TrainMeter:
         self._max_epoch, self._epoch_iters = max_epoch, epoch_iters
         self._scalars = _Scalars(window)
 
-    def reset(self) -> None:
-        """Begin an epoch."""
-        self._scalars.reset()
+    def state(self) -> dict[str, Any]:
+        """What an interrupted epoch goes on with: plain numbers, lists and dictionaries."""
+        return self._scalars.state()
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on with an interrupted epoch."""
+        self._scalars.load(state)
 
     def update(self, sample: TrainSample) -> None:
         """Add one iteration."""
@@ -176,11 +187,12 @@ class ValMeter:
 
     Args:
         max_epoch: length of the run, epochs.
+        best: least errors of the passes before, by name.
     """
 
-    def __init__(self, *, max_epoch: int) -> None:
+    def __init__(self, *, max_epoch: int, best: Mapping[str, float] | None = None) -> None:
         self._max_epoch = max_epoch
-        self._best: dict[str, float] = {}
+        self._best: dict[str, float] = dict(best or {})
 
     def epoch_stats(self, epoch: int, *, top1_err: float, top5_err: float, seconds: float) -> dict[str, object]:
         """Line of a finished pass.
@@ -192,8 +204,7 @@ class ValMeter:
             seconds: mean time of a batch.
         """
         errors = {"top1_err": top1_err, "top5_err": top5_err}
-        for name, value in errors.items():
-            self._best[name] = min(value, self._best.get(name, value))
+        self._best = least_errors([self._best, errors])
         return {
             "_type": "val_epoch",
             "epoch": f"{epoch + 1}/{self._max_epoch}",
@@ -236,28 +247,34 @@ class TestMeter:
 
 
 class LossGuard:
-    """Stops a run whose loss is not a number or explodes (TRAIN.KILL_LOSS_EXPLOSION_FACTOR).
+    """Stops a run whose loss explodes (TRAIN.KILL_LOSS_EXPLOSION_FACTOR).
 
     Args:
-        factor: limit relative to the mean of the previous five losses; 0 only looks for nan and inf.
+        factor: limit relative to the mean of the previous five losses; 0 never stops.
     """
 
     def __init__(self, factor: float = 0.0) -> None:
         self._factor = factor
         self._recent: deque[float] = deque(maxlen=5)
 
+    def state(self) -> list[float]:
+        """What an interrupted epoch goes on with."""
+        return list(self._recent)
+
+    def load(self, state: Sequence[float]) -> None:
+        """Go on with an interrupted epoch."""
+        self._recent.extend(state)
+
     def check(self, loss: float, *, where: str) -> None:
         """Look at one loss.
 
         Args:
-            loss: total loss of an iteration.
+            loss: total loss of an iteration, finite.
             where: the iteration, for the error.
 
         Raises:
             FloatingPointError: if training has diverged.
         """
-        if loss != loss or abs(loss) == float("inf"):
-            raise FloatingPointError(f"{where}: the loss is {loss}")
         if self._factor > 0 and len(self._recent) == self._recent.maxlen:
             mean = statistics.fmean(self._recent)
             if loss > self._factor * mean:
@@ -266,6 +283,39 @@ class LossGuard:
                     f"the mean {mean:.4f} of the previous five"
                 )
         self._recent.append(loss)
+
+
+def read_validations(path: str | Path) -> dict[int, dict[str, float]]:
+    """Find out from a json_stats.log which epochs of a run were validated.
+
+    Args:
+        path: the log; an absent one holds none. Lines of an epoch before its last training are of an earlier run.
+
+    Returns: epoch, from 0 -> {"top1_err", "top5_err"}, percent.
+    """
+    found: dict[int, dict[str, float]] = {}
+    if not Path(path).is_file():
+        return found
+    for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            stats = json.loads(line[line.find("{") :])
+            epoch = int(str(stats["epoch"]).partition("/")[0]) - 1
+            if stats["_type"] == "train_epoch":
+                found.pop(epoch, None)
+            elif stats["_type"] == "val_epoch":
+                found[epoch] = {name: float(stats[name]) for name in ("top1_err", "top5_err")}
+        except (ValueError, KeyError, TypeError):
+            continue  # lines of a test, and what an interrupted write left
+    return found
+
+
+def least_errors(passes: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Least value of every error over some passes."""
+    best: dict[str, float] = {}
+    for errors in passes:
+        for name, value in errors.items():
+            best[name] = min(value, best.get(name, value))
+    return best
 
 
 def eta(seconds: float) -> str:

@@ -14,6 +14,7 @@ from slowfast.engine.optim import clip_gradients
 from slowfast.engine.precision import Precision
 from slowfast.methods.base import MethodOutput
 from slowfast.protocols.metrics import topk_correct
+from slowfast.utils.distributed import all_reduce_max
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +45,8 @@ class StepResult:
     loss: Tensor
     grad_norm: Tensor
     """L2 norm before clipping."""
+    nonfinite: Tensor
+    """1 if the step was left out because the loss of some process, or the gradient, is not finite; else 0."""
     top1_err: Tensor
     """Percent of this process's batch."""
     top5_err: Tensor
@@ -61,6 +64,10 @@ class Step(ABC):
 
 class PlainStep(Step):
     """Gradient of the sum of the method's losses, clipped, then the optimiser's update.
+
+    Where the loss of any process or the gradient is not finite, the update is left out, on all processes alike and
+    without waiting for the device. Under a gradient scaler an overflowing gradient is part of its search for a scale,
+    and only a loss that is not finite counts as a fault.
 
     Args:
         model: the method, or its DistributedDataParallel wrapper.
@@ -122,9 +129,33 @@ class PlainStep(Step):
         grad_norm = clip_gradients(
             self.parameters, max_norm=self.config.max_grad_norm, max_value=self.config.max_grad_value
         )
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        return _summarise(outputs, parts, batch, grad_norm)
+        result = _summarise(outputs, parts, batch, grad_norm)
+        faults = result.loss.isfinite().logical_not()
+        if not self.scaler.is_enabled():
+            faults = faults | grad_norm.isfinite().logical_not()
+        nonfinite = all_reduce_max(faults.float())
+        if self.scaler.is_enabled():
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            self._update_unless(nonfinite)
+        return replace(result, nonfinite=nonfinite)
+
+    def _update_unless(self, nonfinite: Tensor) -> None:
+        """Let the optimiser move the parameters and its moments, unless the flag is 1; both stay as they are then."""
+        if not all(group.get("fused") for group in self.optimizer.param_groups):
+            # Only the fused kernels read the flag on the device. Others serve devices for which PyTorch has none.
+            if not nonfinite.item():
+                self.optimizer.step()
+            return
+        # The way by which a gradient scaler talks to a fused optimiser.
+        flags: dict[str, Tensor | None] = {"grad_scale": None, "found_inf": nonfinite}
+        vars(self.optimizer).update(flags)
+        try:
+            self.optimizer.step()
+        finally:
+            for name in flags:
+                delattr(self.optimizer, name)
 
     def _backward(self, part: VideoBatch, *, factor: float) -> MethodOutput:
         with self.precision.autocast():
@@ -205,6 +236,7 @@ def _summarise(
     return StepResult(
         loss=torch.stack(list(terms.values())).sum(),
         grad_norm=grad_norm.detach(),
+        nonfinite=torch.zeros_like(grad_norm),
         top1_err=error_percent(logits, label, k=1),
         top5_err=error_percent(logits, label, k=5),
         terms=terms | {name: mean([output.log[name] for output in outputs]) for name in outputs[0].log},

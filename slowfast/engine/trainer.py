@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -12,57 +12,60 @@ import torch
 from tqdm import tqdm
 
 from slowfast.datasets.types import VideoBatch
-from slowfast.engine.checkpoint import is_checkpoint_due, prune_checkpoints, save_checkpoint
+from slowfast.engine.checkpoint import save_checkpoint
+from slowfast.engine.checkpoint_files import (
+    checkpoint_path,
+    is_checkpoint_due,
+    prune_checkpoints,
+    prune_within,
+    within_path,
+)
+from slowfast.engine.epoch_report import EpochReport, Findings, NonfiniteStep
+from slowfast.engine.interrupts import Interrupted, Interrupts
 from slowfast.engine.lr_policy import LrSchedule, learning_rate
-from slowfast.engine.meters import IterationTime, IterationTimer, LossGuard, TrainMeter, TrainSample
 from slowfast.engine.optim import set_learning_rate
-from slowfast.engine.step import Step, StepResult
+from slowfast.engine.progress import Progress
+from slowfast.engine.replay import save_replay
+from slowfast.engine.step import Step
+from slowfast.engine.train_config import TrainConfig
 from slowfast.methods.base import Method
 from slowfast.models.clip.layers import activation_of
-from slowfast.utils.distributed import all_gather_objects, all_reduce_sum, get_world_size, is_master
-from slowfast.utils.logging import get_logger, log_json_stats
+from slowfast.utils.distributed import Ballot, barrier, get_rank, is_master
+from slowfast.utils.logging import get_logger
 from slowfast.utils.seed import derive_seed, seed_everything
 
 logger = get_logger(__name__)
 
+# What a process may wish for after a step; the largest wish of all counts. Beyond SAVE: SAVE + the signal that came.
+_GO_ON, _SAVE = 0, 1
 
-class TrainLoader(Protocol):
-    """What the loop needs of a loader."""
+
+class EpochLoader(Protocol):
+    """What the loop needs of the training data; `TrainLoader` has it."""
+
+    @property
+    def num_videos(self) -> int:
+        """Videos of the split."""
+
+    @property
+    def global_batch(self) -> int:
+        """Videos per step over all processes."""
 
     def __len__(self) -> int:
-        """Batches per epoch of this process."""
+        """Steps of a whole epoch."""
 
-    def __iter__(self) -> Iterator[VideoBatch]:
-        """Batches of the current epoch."""
+    def epoch(self, epoch: int, *, first: int = 0) -> Iterator[VideoBatch]:
+        """Batches of this process, without the first videos of the epoch."""
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainConfig:
-    """Numbers of a run."""
-
-    max_epoch: int
-    log_period: int
-    """Iterations between two reports; ranks exchange figures and check for NaN only then."""
-    eval_period: int
-    checkpoint_period: int
-    """Epochs."""
-    keep_last_checkpoints: int
-    """Newest checkpoints to keep; 0 keeps all."""
-    output_dir: Path
-    task: str
-    seed: int
-    num_videos: int
-    """Videos of the training split."""
-    max_bad_fraction: float
-    """Share of them that may be undecodable."""
-    loss_explosion_factor: float
-    """Stop when the loss exceeds this many times its recent mean; 0 never stops."""
-    config_text: str
-    """The configuration as YAML text, for the checkpoints."""
+    def again(self, epoch: int, *, first: int) -> VideoBatch:
+        """The batch behind the first videos of an epoch once more."""
 
 
 class Trainer:
     """Trains a method: epochs, schedule, reports, validation, checkpoints.
+
+    A signal that asks for the end of the run lets the step under way be finished and saved, on all processes at the
+    same step; outside of the steps it ends the process at once.
 
     Args:
         method: the unwrapped method; its wrapper, if any, belongs to the step.
@@ -72,8 +75,9 @@ class Trainer:
         schedule: learning rate over time.
         device: where batches go; the only place where they move.
         config: numbers of the run.
-        set_epoch: tells the loader's sampler which epoch comes.
+        interrupts: signals of this process.
         validate: scores the validation split after an epoch, or None.
+        validated: epochs, from 0, that were validated before the run was interrupted.
         on_scalars: called on rank 0 with (global step, figures) at every report, for a log other than the console.
         mix: changes each batch on the device, after the random generators are seeded for the step; None: nothing.
     """
@@ -88,8 +92,9 @@ class Trainer:
         schedule: LrSchedule,
         device: torch.device,
         config: TrainConfig,
-        set_epoch: Callable[[int], None],
+        interrupts: Interrupts,
         validate: Callable[[int], None] | None = None,
+        validated: Container[int] = (),
         on_scalars: Callable[[int, Mapping[str, float]], None] | None = None,
         mix: Callable[[VideoBatch], VideoBatch] | None = None,
     ) -> None:
@@ -100,42 +105,66 @@ class Trainer:
         self.schedule = schedule
         self.device = device
         self.config = config
-        self.set_epoch = set_epoch
+        self.interrupts = interrupts
         self.validate = validate
+        self.validated = validated
         self.on_scalars = on_scalars
         self.mix = mix
+        self.ballot = Ballot()
         self.bad_videos: dict[str, str] = {}
+        self.num_nonfinite = 0
+        self.saved_at = time.monotonic()
 
-    def fit(self, loader: TrainLoader, *, start_epoch: int = 0) -> None:
-        """Train from an epoch to the last.
+    def fit(self, loader: EpochLoader, *, start: Progress | None = None) -> None:
+        """Train from a place to the last epoch.
 
         Args:
             loader: training batches.
-            start_epoch: first epoch, 0-based; beyond the last one only validation runs.
+            start: where an earlier run came to; behind the last epoch only validation runs.
 
         Raises:
-            FloatingPointError: if the loss is not finite or explodes.
+            FloatingPointError: if the loss explodes, or too many steps are not finite.
             ValueError: if too many videos cannot be decoded.
+            Interrupted: after a signal, when the step that was under way is saved.
         """
-        if start_epoch >= self.config.max_epoch and self.validate is not None:
-            self.validate(self.config.max_epoch - 1)
-        for epoch in range(start_epoch, self.config.max_epoch):
-            self._train_epoch(loader, epoch)
-            if is_checkpoint_due(epoch, period=self.config.checkpoint_period, max_epoch=self.config.max_epoch):
-                self._save(epoch)
-            if self.validate is not None and is_checkpoint_due(
-                epoch, period=self.config.eval_period, max_epoch=self.config.max_epoch
-            ):
-                self.validate(epoch)
+        start = start or Progress()
+        self.bad_videos, self.num_nonfinite = dict(start.bad_videos), start.nonfinite
+        # A run may have been interrupted between an epoch and its validation; a finished one is validated again.
+        is_between = start.epoch > 0 and not start.videos
+        if is_between and (start.epoch >= self.config.max_epoch or start.epoch - 1 not in self.validated):
+            self._validate(start.epoch - 1)
+        with self.interrupts.deferred():
+            for epoch in range(start.epoch, self.config.max_epoch):
+                self._train_epoch(loader, epoch, start=start if epoch == start.epoch else Progress(epoch=epoch))
+                self._end_epoch(epoch)
+                with self.interrupts.immediate():
+                    self._validate(epoch)
+        prune_within(self.config.output_dir, keep=0, task=self.config.task)
 
-    def _train_epoch(self, loader: TrainLoader, epoch: int) -> None:
+    def _is_due(self, epoch: int, period: int) -> bool:
+        return is_checkpoint_due(epoch, period=period, max_epoch=self.config.max_epoch)
+
+    def _is_validated(self, epoch: int) -> bool:
+        return self.validate is not None and self._is_due(epoch, self.config.eval_period)
+
+    def _validate(self, epoch: int) -> None:
+        if self.validate is not None and self._is_validated(epoch):
+            seed_everything(derive_seed(self.config.seed, "validation", epoch))
+            self.validate(epoch)
+
+    def _train_epoch(self, loader: EpochLoader, epoch: int, *, start: Progress) -> None:
         self.method.train()
-        self.set_epoch(epoch)
-        num_iters = len(loader)
-        report = _EpochReport(self.config, epoch=epoch, num_iters=num_iters, on_scalars=self.on_scalars)
+        # Places are counted in videos: the run may have begun with another global batch.
+        num_iters, seen, first_iter = len(loader), start.videos, start.videos // loader.global_batch
+        report = EpochReport(
+            self.config, epoch=epoch, num_iters=num_iters, on_scalars=self.on_scalars, state=start.report
+        )
         show = is_master() and sys.stderr.isatty()
-        batches = tqdm(loader, desc=f"epoch {epoch + 1}", unit="it", disable=not show, leave=False)
-        for iteration, batch in enumerate(batches):
+        batches = tqdm(
+            loader.epoch(epoch, first=start.videos), desc=f"epoch {epoch + 1}", unit="it", total=num_iters,
+            initial=first_iter, disable=not show, leave=False,
+        )  # fmt: skip
+        for iteration, batch in enumerate(batches, start=first_iter):
             report.data_ready()
             if not len(batch):
                 raise ValueError(f"not one video of a batch can be decoded; the first: {batch.bad[0]}")
@@ -145,136 +174,136 @@ class Trainer:
             seed_everything(derive_seed(self.config.seed, "step", epoch, iteration))
             clips = batch.to(self.device, non_blocking=True)
             result = self.step(clips if self.mix is None else self.mix(clips))
-            report.add(iteration, result, batch=batch, rate=rate)
-            if (iteration + 1) % self.config.log_period == 0 or iteration + 1 == num_iters:
-                self._note_bad_videos(report.flush())
-        report.end()
+            report.add(iteration, result, batch=batch, rate=rate, first=seen)
+            seen += loader.global_batch
+            is_last = seen + loader.global_batch > loader.num_videos
+            if (iteration + 1) % self.config.log_period == 0 or is_last:
+                self._note(report.exchange(), loader, epoch)
+                report.log()
+            if not is_last:
+                self._save_within(report, loader, epoch, seen=seen)
+        if report.iteration >= 0:
+            report.end()
 
-    def _note_bad_videos(self, lines: list[str]) -> None:
-        """Name new undecodable videos, and stop past the allowed share.
+    def _wish(self, *, is_due: bool) -> int:
+        """What this process wishes for after a step."""
+        if self.interrupts.pending is not None:
+            return _SAVE + self.interrupts.pending
+        minutes = self.config.checkpoint_minutes
+        is_late = is_master() and minutes > 0 and time.monotonic() - self.saved_at >= 60 * minutes
+        return _SAVE if is_due or is_late else _GO_ON
+
+    def _decide(self, wish: int) -> int:
+        self.ballot.cast(wish)
+        return self.ballot.count()
+
+    def _save_within(self, report: EpochReport, loader: EpochLoader, epoch: int, *, seen: int) -> None:
+        """Write a checkpoint after a step if any process wishes so, and end if any has to."""
+        steps, iteration = self.config.checkpoint_steps, report.iteration
+        is_due = steps > 0 and (epoch * len(loader) + iteration + 1) % steps == 0
+        decision = self._decide(self._wish(is_due=is_due))
+        if decision == _GO_ON:
+            return
+        self._note(report.exchange(), loader, epoch)
+        self._save(within_path(self.config.output_dir, epoch, videos=seen, task=self.config.task), Progress(
+            epoch=epoch, videos=seen, report=report.state(), bad_videos=self.bad_videos, nonfinite=self.num_nonfinite
+        ))  # fmt: skip
+        self._leave(decision, where=f"after iteration {iteration + 1} of epoch {epoch + 1}")
+
+    def _end_epoch(self, epoch: int) -> None:
+        """Write the checkpoint of an epoch where one is due, wished for or followed by validation, which may be ended.
 
         Raises:
-            ValueError: if more videos than allowed cannot be decoded.
+            Interrupted: if any process has to end.
         """
-        for line in sorted(set(lines)):
-            # By file: the reason may name a frame, and a truncated video fails at another one in every clip.
-            path = line.partition(": ")[0]
-            if path not in self.bad_videos:
-                logger.warning("replaced in training: %s", line)
-                self.bad_videos[path] = line
-        if len(self.bad_videos) > self.config.max_bad_fraction * self.config.num_videos:
-            first = min(self.bad_videos.values())
-            raise ValueError(
-                f"DATA.MAX_BAD_FRACTION: {len(self.bad_videos)} of {self.config.num_videos} training videos cannot be "
-                f"decoded, allowed is a share of {self.config.max_bad_fraction}; the first: {first}"
+        decision = self._decide(self._wish(is_due=self._is_validated(epoch)))
+        is_due = self._is_due(epoch, self.config.checkpoint_period)
+        if is_due or decision != _GO_ON:
+            folder, task = self.config.output_dir, self.config.task
+            path = (
+                checkpoint_path(folder, epoch, task=task)
+                if is_due
+                else within_path(folder, epoch + 1, videos=0, task=task)
             )
+            self._save(path, Progress(epoch=epoch + 1, bad_videos=self.bad_videos, nonfinite=self.num_nonfinite))
+        self._leave(decision, where=f"after epoch {epoch + 1}")
 
-    def _save(self, epoch: int) -> None:
-        path = save_checkpoint(
-            self.config.output_dir,
-            epoch=epoch,
+    def _leave(self, decision: int, *, where: str) -> None:
+        if decision > _SAVE:
+            barrier()  # nobody leaves while rank 0 is still writing
+            logger.info("Told to end: leaving %s; the same command goes on from there", where)
+            raise Interrupted(decision - _SAVE, where)
+
+    def _save(self, path: Path, progress: Progress) -> None:
+        save_checkpoint(
+            path,
+            progress=progress,
             model_state=self.method.checkpoint_state(),
             optimizer_state=self.optimizer.state_dict(),
             scaler_state=self.scaler.state_dict() if self.scaler.is_enabled() else None,
             activation=activation_of(self.method),
             cfg_text=self.config.config_text,
-            task=self.config.task,
+            inputs_sha256=self.config.inputs_sha256,
         )
+        self.saved_at = time.monotonic()
         logger.info("Wrote %s", path)
-        prune_checkpoints(self.config.output_dir, keep=self.config.keep_last_checkpoints, task=self.config.task)
+        folder, task = self.config.output_dir, self.config.task
+        prune_checkpoints(folder, keep=self.config.keep_last_checkpoints, task=task)
+        prune_within(folder, keep=self.config.keep_last_within_epoch, task=task)
 
+    def _note(self, findings: Findings, loader: EpochLoader, epoch: int) -> None:
+        """Act on what an exchange brought to light."""
+        self._note_bad_videos(findings.bad_videos, num_videos=loader.num_videos)
+        for fault in findings.nonfinite:
+            self._note_nonfinite(fault, loader, epoch)
 
-class _EpochReport:
-    """Figures of the steps of an epoch; the only place that waits for the device, once per LOG_PERIOD."""
-
-    def __init__(
-        self,
-        config: TrainConfig,
-        *,
-        epoch: int,
-        num_iters: int,
-        on_scalars: Callable[[int, Mapping[str, float]], None] | None,
-    ) -> None:
-        self.config, self.epoch, self.num_iters = config, epoch, num_iters
-        self.on_scalars = on_scalars
-        self.meter = TrainMeter(max_epoch=config.max_epoch, epoch_iters=num_iters, window=config.log_period)
-        self.guard = LossGuard(config.loss_explosion_factor)
-        self.timer = IterationTimer()
-        self.rate = 0.0
-        self.iteration = -1
-        self.pending: list[StepResult] = []
-        self.pending_samples: list[int] = []
-        self.pending_bad: list[str] = []
-        self.clocks: list[IterationTime] = []
-        self.epoch_clocks: list[IterationTime] = []
-
-    def data_ready(self) -> None:
-        """The loader has delivered a batch."""
-        self.timer.data_ready()
-
-    def add(self, iteration: int, result: StepResult, *, batch: VideoBatch, rate: float) -> None:
-        """Note a step; nothing waits for the device."""
-        self.iteration, self.rate = iteration, rate
-        self.pending.append(result)
-        self.pending_samples.append(len(batch))
-        self.pending_bad.extend(batch.bad)
-        self.clocks.append(self.timer.read())
-        self.timer.start()
-
-    def flush(self) -> list[str]:
-        """Exchange the noted figures between the ranks, check and log them.
-
-        Returns:
-            Reports of undecodable videos, of all ranks.
+    def _note_bad_videos(self, lines: Sequence[str], *, num_videos: int) -> None:
+        """Name new undecodable videos, and stop past the allowed share.
 
         Raises:
-            FloatingPointError: if the loss is not finite or explodes.
+            ValueError: if more videos than allowed cannot be decoded.
         """
-        for position, sample in enumerate(self._exchange()):
-            number = self.iteration - len(self.pending) + 1 + position
-            self.guard.check(sample.loss, where=f"epoch {self.epoch + 1}, iteration {number + 1}")
-            self.meter.update(sample)
-        clock = _mean_clock(self.clocks)
-        stats = self.meter.iteration_stats(self.epoch, self.iteration, lr=self.rate, clock=clock)
-        if (self.iteration + 1) % self.config.log_period == 0:
-            log_json_stats(stats)
-        if self.on_scalars is not None and is_master():
-            step = self.epoch * self.num_iters + self.iteration
-            self.on_scalars(step, {f"train/{k}": v for k, v in stats.items() if isinstance(v, float)})
-        lines = [line for part in all_gather_objects(self.pending_bad) for line in part]
-        self.epoch_clocks.extend(self.clocks)
-        for noted in (self.pending, self.pending_samples, self.pending_bad, self.clocks):
-            noted.clear()
-        return lines
-
-    def end(self) -> None:
-        """Log the averages of the epoch, on the console and in json_stats.log."""
-        clock = _mean_clock(self.epoch_clocks)
-        log_json_stats(self.meter.epoch_stats(self.epoch, lr=self.rate, clock=clock), self.config.output_dir)
-
-    def _exchange(self) -> list[TrainSample]:
-        """Average the noted figures over the ranks with one reduction."""
-        names = sorted(self.pending[0].terms)
-        rows = [
-            torch.stack([r.loss, r.grad_norm, r.top1_err, r.top5_err, *(r.terms[name] for name in names)]).float()
-            for r in self.pending
-        ]
-        world = get_world_size()
-        table = (all_reduce_sum(torch.stack(rows)) / world).tolist()
-        return [
-            TrainSample(
-                loss=loss,
-                grad_norm=grad_norm,
-                top1_err=top1_err,
-                top5_err=top5_err,
-                num_samples=samples * world,
-                extra=dict(zip(names, extra, strict=True)),
+        for line in lines:
+            # By file: the reason may name a frame, and a truncated video fails at another one in every clip.
+            path = line.partition(": ")[0]
+            if path not in self.bad_videos:
+                logger.warning("replaced in training: %s", line)
+                self.bad_videos[path] = line
+        if len(self.bad_videos) > self.config.max_bad_fraction * num_videos:
+            first = min(self.bad_videos.values())
+            raise ValueError(
+                f"DATA.MAX_BAD_FRACTION: {len(self.bad_videos)} of {num_videos} training videos cannot be "
+                f"decoded, allowed is a share of {self.config.max_bad_fraction}; the first: {first}"
             )
-            for (loss, grad_norm, top1_err, top5_err, *extra), samples in zip(table, self.pending_samples, strict=True)
-        ]
 
+    def _note_nonfinite(self, fault: NonfiniteStep, loader: EpochLoader, epoch: int) -> None:
+        """Report a step that was left out; past the budget save its batch and stop.
 
-def _mean_clock(clocks: list[IterationTime]) -> IterationTime:
-    return IterationTime(
-        total=sum(clock.total for clock in clocks) / len(clocks), data=sum(clock.data for clock in clocks) / len(clocks)
-    )
+        Raises:
+            FloatingPointError: if there were more such steps than allowed.
+        """
+        self.num_nonfinite += 1
+        budget = self.config.nonfinite_budget
+        text = (
+            f"epoch {epoch + 1}, iteration {fault.iteration + 1}, rank {fault.rank}: {fault.what} "
+            f"(videos {', '.join(map(str, fault.video_ids))} of the training list, from 0)"
+        )
+        if self.num_nonfinite <= budget:
+            logger.warning("%s: the step is left out, number %d of %d that may be", text, self.num_nonfinite, budget)
+            return
+        path = self.config.output_dir / "nonfinite" / f"epoch_{epoch + 1:05d}_iteration_{fault.iteration + 1:07d}.pt"
+        if get_rank() == fault.rank:
+            save_replay(
+                path,
+                batch=loader.again(epoch, first=fault.first),
+                epoch=epoch,
+                iteration=fault.iteration,
+                seed=self.config.seed,
+                model_state=self.method.checkpoint_state(),
+                cfg_text=self.config.config_text,
+            )
+        barrier()
+        raise FloatingPointError(
+            f"{text}; TRAIN.NONFINITE_BUDGET allows {budget} such steps. The batch is saved: "
+            f"python tools/replay_batch.py {path}"
+        )

@@ -36,18 +36,23 @@ def read_learning_curve(path: str | Path) -> LearningCurve:
     source = Path(path)
     if not source.is_file():
         raise ValueError(f"{source}: no such file; a training run writes it to its OUTPUT_DIR")
-    loss, accuracy = [], []
-    for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), start=1):
+    loss: dict[float, float] = {}
+    accuracy: dict[float, float] = {}
+    lines = source.read_text(encoding="utf-8").splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()  # a run that was killed may have left a part of a line
+    for number, line in enumerate(lines, start=1):
         try:
             stats = json.loads(line[line.find("{") :])
         except ValueError as error:
             raise ValueError(f"{source}, line {number}: not a json_stats line ({error})") from error
         kind = stats.get("_type")
         if kind == "train_epoch":
-            loss.append((_epochs_passed(stats), float(stats["loss"])))
+            # An epoch that was computed again after an interruption has two lines; the last one counts.
+            loss[_epochs_passed(stats)] = float(stats["loss"])
         elif kind == "val_epoch":
-            accuracy.append((_epochs_passed(stats), 100.0 - float(stats["top1_err"])))
-    return LearningCurve(loss=tuple(loss), val_top1=tuple(accuracy))
+            accuracy[_epochs_passed(stats)] = 100.0 - float(stats["top1_err"])
+    return LearningCurve(loss=tuple(loss.items()), val_top1=tuple(accuracy.items()))
 
 
 def _epochs_passed(stats: Mapping[str, Any]) -> float:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    import torch.distributed as dist
     from torch import Tensor
 
 T = TypeVar("T")
@@ -77,6 +78,74 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
     total = tensor.detach().clone()
     dist.all_reduce(total, op=dist.ReduceOp.SUM)
     return total
+
+
+def all_reduce_max(tensor: Tensor) -> Tensor:
+    """Largest value of each element over the processes; the argument is left as it was. Nothing waits for the device.
+
+    Args:
+        tensor: any shape, the same on every process.
+
+    Returns: the largest values, same shape.
+    """
+    import torch.distributed as dist
+
+    if get_world_size() == 1:
+        return tensor
+    largest = tensor.detach().clone()
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    return largest
+
+
+def all_gather_table(table: Tensor) -> Tensor:
+    """Collect a tensor of every process.
+
+    Args:
+        table: any shape, the same on every process.
+
+    Returns: the tensors in order of rank, (world, ...).
+    """
+    import torch
+    import torch.distributed as dist
+
+    world = get_world_size()
+    if world == 1:
+        return table[None]
+    parts = [torch.empty_like(table) for _ in range(world)]
+    dist.all_gather(parts, table.contiguous())
+    return torch.stack(parts)
+
+
+class Ballot:
+    """Lets all processes decide the same at the same moment, although only some know a reason.
+
+    Votes are exchanged between the processors, beside the gradients: nobody waits for a GPU, and while the votes
+    travel, a process may fetch its next batch. Every process makes its ballot at the same place.
+    """
+
+    def __init__(self) -> None:
+        import torch.distributed as dist
+
+        self._group: Any = dist.new_group(backend="gloo") if get_world_size() > 1 else None
+        self._vote: Tensor | None = None
+        self._work: dist.Work | None = None
+
+    def cast(self, wish: int) -> None:
+        """Hand in this process's wish, >= 0; every process does, and the largest one counts."""
+        import torch
+        import torch.distributed as dist
+
+        assert self._vote is None, "a vote is counted before the next is cast"
+        self._vote = torch.tensor([wish])
+        if self._group is not None:
+            self._work = dist.all_reduce(self._vote, op=dist.ReduceOp.MAX, group=self._group, async_op=True)
+
+    def count(self) -> int:
+        """Return the largest wish of the vote that was cast, the same on every process; 0 if none was."""
+        vote, work, self._vote, self._work = self._vote, self._work, None, None
+        if work is not None:
+            work.wait()
+        return 0 if vote is None else int(vote)
 
 
 def broadcast_object(obj: T) -> T:

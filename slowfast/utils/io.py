@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import pickle
 import re
 import struct
 import warnings
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 PART_SUFFIX = ".part"
+_LONGEST_LINE = 1 << 16
 
 
 @contextmanager
@@ -42,17 +46,74 @@ def atomic_writer(path: str | Path) -> Iterator[BinaryIO]:
         part.unlink(missing_ok=True)
 
 
-def atomic_save(obj: Any, path: str | Path) -> None:  # noqa: ANN401 (whatever torch.save takes)
+class _Hashed(io.RawIOBase):
+    """A binary file for writing that hashes what goes through."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def write(self, data: Any) -> int:  # noqa: ANN401 - anything with a buffer
+        self.digest.update(data)
+        return self._file.write(data)
+
+
+def atomic_save(obj: Any, path: str | Path) -> str:  # noqa: ANN401 (whatever torch.save takes)
     """`torch.save` that an interruption cannot turn into a damaged file.
 
     Args:
         obj: anything `torch.save` takes; keep to tensors, numbers, strings and containers so that it loads safely.
         path: the final name.
+
+    Returns: the sha256 of the file, 64 hexadecimal digits.
+
+    Raises:
+        OSError: if the file cannot be written; an old file of the name is then as it was.
     """
     import torch
 
     with atomic_writer(path) as file:
-        torch.save(obj, file)
+        hashed = _Hashed(file)
+        torch.save(obj, cast("IO[bytes]", hashed))
+    return hashed.digest.hexdigest()
+
+
+def remove_parts(folder: str | Path) -> list[Path]:
+    """Remove what interrupted writes left in a folder, while nobody writes there.
+
+    Args:
+        folder: need not exist.
+
+    Returns: the removed files.
+    """
+    parts = sorted(Path(folder).glob(f"*{PART_SUFFIX}"))
+    for path in parts:
+        path.unlink(missing_ok=True)
+    return parts
+
+
+def find_damage(path: str | Path) -> str | None:
+    """Check a zip archive, as `torch.save` writes it, against the checksums that it holds; nothing is unpickled.
+
+    PyTorch does not look at them: it would load a tensor with flipped bits as if nothing had happened.
+
+    Args:
+        path: a file that exists.
+
+    Returns: what is wrong with it, for an error; None if all is well, or the file is no zip archive.
+    """
+    source = Path(path)
+    with source.open("rb") as file:
+        start = file.read(2)
+    if start != b"PK":
+        return None if start else "it is empty"
+    try:
+        with zipfile.ZipFile(source) as archive:
+            member = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        return f"it is truncated or damaged ({_brief(error)})"
+    return f"it is damaged: {member} does not have the checksum that it was written with" if member else None
 
 
 def atomic_write_text(path: str | Path, text: str) -> None:
@@ -64,6 +125,22 @@ def atomic_write_text(path: str | Path, text: str) -> None:
     """
     with atomic_writer(path) as file:
         file.write(text.encode("utf-8"))
+
+
+def append_line(path: str | Path, line: str) -> None:
+    """Add a line to a text file; the part of a line that an interrupted write left at its end goes.
+
+    Args:
+        path: made if it does not exist; its folder must.
+        line: text without a line break.
+    """
+    with Path(path).open("a+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _LONGEST_LINE))
+        tail = file.read()
+        if tail and not tail.endswith(b"\n"):
+            file.truncate(size - len(tail) + tail.rfind(b"\n") + 1)
+        file.write(line.encode("utf-8") + b"\n")
 
 
 def sha256_file(path: str | Path) -> str:
@@ -106,7 +183,7 @@ def load_tensors(path: str | Path, *, what: str, advice: str = "", memory_map: b
         path: a file written by `torch.save`.
         what: what the file should be, for the error ("checkpoint", "text features").
         advice: what to do about a file that holds other objects, for the error.
-        memory_map: leave the tensors in the file until they are used; for zip archives only.
+        memory_map: leave the tensors in the file until they are used, and unchecked; for zip archives only.
 
     Returns: the stored object.
 
@@ -118,6 +195,9 @@ def load_tensors(path: str | Path, *, what: str, advice: str = "", memory_map: b
     source = Path(path)
     if not source.is_file():
         raise ValueError(f"{source}: {what} not found" if not source.exists() else f"{source}: {what} is not a file")
+    damage = None if memory_map else find_damage(source)
+    if damage:
+        raise ValueError(f"{source}: {what} cannot be read: {damage}")
     try:
         with warnings.catch_warnings():
             # A foreign pickle is refused below, in one line; torch's remark on its protocol would come before it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import decimal
 import logging
 import math
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import simplejson
+
+from slowfast.utils.io import append_line
 
 ROOT_NAME = "slowfast"
 JSON_STATS_FILE = "json_stats.log"
@@ -47,6 +50,21 @@ class RedactingFormatter(logging.Formatter):
         return redact(super().format(record))
 
 
+class _LogFile(logging.FileHandler):
+    """A log file that says once if it cannot be written, on a full disk for instance, and then rests."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Give the file up; the console goes on."""
+        error = sys.exc_info()[1]
+        self.setLevel(logging.CRITICAL + 1)
+        sys.stderr.write(f"warning: {self.baseFilename}: cannot be written any more ({error})\n")
+
+    def close(self) -> None:
+        """Close the file; what a full disk did not take is lost."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 def setup_logging(output_dir: str | Path | None, *, rank: int = 0) -> None:
     """Send the project's log to the console (rank 0) and to a file per process.
 
@@ -67,7 +85,7 @@ def setup_logging(output_dir: str | Path | None, *, rank: int = 0) -> None:
         folder = Path(output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         file_name = "stdout.log" if rank == 0 else f"stdout_rank{rank}.log"
-        handlers.append(logging.FileHandler(folder / file_name, encoding="utf-8"))
+        handlers.append(_LogFile(folder / file_name, encoding="utf-8"))
     formatter = RedactingFormatter(
         "[%(asctime)s][%(levelname)s] %(filename)s: %(lineno)3d: %(message)s", datefmt="%m/%d %H:%M:%S"
     )
@@ -104,8 +122,7 @@ def log_json_stats(stats: Mapping[str, Any], output_dir: str | Path | None = Non
     from slowfast.utils.distributed import is_master  # here, because it loads torch
 
     if is_master():
-        with (Path(output_dir) / JSON_STATS_FILE).open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        append_line(Path(output_dir) / JSON_STATS_FILE, line)
 
 
 def _round(value: float) -> decimal.Decimal | None:

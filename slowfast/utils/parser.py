@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import os
 import socket
 import sys
 from collections.abc import Iterator, Sequence
 
-import yaml
-
 from slowfast.config.defaults import assert_and_infer_cfg, get_cfg
+from slowfast.config.identity import cfg_hash, cfg_to_yaml, numbers_config, numbers_hash, training_config
 from slowfast.config.node import CfgNode, ConfigError
 
 __all__ = [
@@ -25,40 +23,20 @@ __all__ = [
     "numbers_config",
     "numbers_hash",
     "parse_args",
+    "training_config",
 ]
 
 _EPILOG = """examples:
   python tools/run_net.py --cfg configs/Kinetics/STDD_vitb16_8x16_zeroshot.yaml --opts NUM_GPUS 4
   python tools/run_net.py --cfg a.yaml --print-config --opts SOLVER.MAX_EPOCH 5
-exit codes: 0 done, 1 the run failed, 2 a mistake in the command line or the config
+exit codes: 0 done, 1 the run failed, 2 a mistake in the command line or the config, 130 interrupted (Ctrl-C), 143 told
+to end (SIGTERM, SIGUSR1); after 130 and 143 the same command goes on from the step that was reached
 """
 
 TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 """What torchrun tells each of its processes; present all together or not at all."""
 
 _SWITCHES = ("--print-config", "--dry-run")
-
-_NO_MATTER = {
-    "OUTPUT_DIR": "",
-    "NUM_GPUS": 0,
-    "NUM_SHARDS": 1,
-    "SHARD_ID": 0,
-    "DIST_BACKEND": "nccl",
-    "LOG_PERIOD": 1,
-    "LOG_MODEL_INFO": False,
-    "DATA_LOADER.NUM_WORKERS": 0,
-    "DATA.CACHE_DIR": "",
-    "DATA.CACHE_GB": 0.0,
-    "MODEL.CLIP_CACHE_DIR": "",
-    "SPLITS.LABEL_DB": "label_db",
-    "DATA.TEXT_AUG_FEATURE_FILE": "",
-    "TRAIN.CUSTOM_LOAD_FILE": None,
-    "TEST.CUSTOM_LOAD_FILE": None,
-}
-"""Keys that change nothing about the numbers, but for rounding: a run that continues may do so elsewhere.
-
-Of files the content counts, and whoever compares hashes compares that too.
-"""
 
 
 def build_parser(description: str | None = None) -> argparse.ArgumentParser:
@@ -168,42 +146,6 @@ def _apply_shards(cfg: CfgNode, given: dict[str, object]) -> None:
         if key in overrides[::2] and cfg[key] != given[option]:
             raise ConfigError(f"--opts: {key}: is set by --{option}, which is {given[option]}, found {cfg[key]}")
         cfg[key] = given[option]
-
-
-def cfg_to_yaml(cfg: CfgNode) -> str:
-    """Write a configuration as YAML; loading the text gives the same configuration."""
-    return str(yaml.dump(cfg.to_dict(), Dumper=_ConfigDumper, sort_keys=True, width=10**6, allow_unicode=True))
-
-
-class _ConfigDumper(yaml.SafeDumper):
-    """Writes sections as blocks and each list on the line of its key."""
-
-
-def _inline(dumper: yaml.SafeDumper, values: Sequence[object]) -> yaml.Node:
-    return dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=True)
-
-
-_ConfigDumper.add_representer(list, _inline)
-_ConfigDumper.add_representer(tuple, _inline)
-
-
-def cfg_hash(cfg: CfgNode) -> str:
-    """Return the sha256, in hexadecimal, of a configuration's YAML text; equal trees have equal hashes."""
-    return hashlib.sha256(cfg_to_yaml(cfg).encode("utf-8")).hexdigest()
-
-
-def numbers_config(cfg: CfgNode) -> CfgNode:
-    """Return a copy of a configuration in which the keys that say where and how fast it runs have fixed values."""
-    changed = cfg.clone()
-    changed.defrost()
-    for key, value in _NO_MATTER.items():
-        changed.merge_from_list([key, value])
-    return changed
-
-
-def numbers_hash(cfg: CfgNode) -> str:
-    """Return the hash of a configuration without the keys that say where and how fast it runs."""
-    return cfg_hash(numbers_config(cfg))
 
 
 @contextlib.contextmanager

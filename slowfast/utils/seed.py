@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 
 
@@ -33,3 +34,20 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 (libraries below us draw from the legacy generator)
     torch.manual_seed(seed)
+
+
+def make_deterministic(enable: bool) -> None:
+    """Let PyTorch use only algorithms that give the same bits in every run, and refuse operations that have none.
+
+    Args:
+        enable: False restores PyTorch's default.
+    """
+    import torch
+
+    if enable:
+        # cuBLAS reads this before its first product; the fixed workspace is what makes it repeatable.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(enable)
+    torch.backends.cudnn.deterministic = enable
+    # Filling fresh memory would only hide reads of memory that nothing has written, and costs time.
+    torch.utils.deterministic.fill_uninitialized_memory = not enable  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ CHECKPOINT = "checkpoint_epoch_{:05d}.pyth"
 
 
 def names(folder):
-    return sorted(path.name for path in (folder / "checkpoints").iterdir())
+    return sorted(path.name for path in (folder / "checkpoints").iterdir() if path.name != "manifest.json")
 
 
 def load(folder, epoch):

@@ -4,7 +4,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from slowfast.engine import checkpoint as ck
+from slowfast.engine.checkpoint_files import checkpoint_path
 from slowfast.engine.optim import OptimizerConfig, make_optimizer
+from slowfast.engine.progress import Progress
 from slowfast.models.build import build_clip
 from slowfast.models.clip.arch import ClipSizes
 from slowfast.models.clip.weights import random_clip_state_dict
@@ -35,16 +37,18 @@ def step(module, optimizer, seed):
     optimizer.step()
 
 
-def save(path, module, optimizer=None, epoch=0, **more):
+def save(folder, module, optimizer=None, epoch=0, **more):
     state = optimizer.state_dict() if optimizer else None
-    return ck.save_checkpoint(
-        path, epoch=epoch, model_state=module.state_dict(), optimizer_state=state, cfg_text="A: 1\n", **more
+    path = checkpoint_path(folder, epoch)
+    ck.save_checkpoint(
+        path,
+        progress=Progress(epoch=epoch + 1),
+        model_state=module.state_dict(),
+        optimizer_state=state,
+        cfg_text="A: 1\n",
+        **more,
     )
-
-
-def test_path_rule(tmp_path):
-    assert ck.checkpoint_path(tmp_path, 0) == tmp_path / "checkpoints" / "checkpoint_epoch_00001.pyth"
-    assert ck.checkpoint_path(tmp_path, 21, task="ssl").name == "ssl_checkpoint_epoch_00022.pyth"
+    return path
 
 
 def test_content_is_pyslowfast_s_and_loads_safely(tmp_path):
@@ -60,38 +64,43 @@ def test_content_is_pyslowfast_s_and_loads_safely(tmp_path):
     assert "scaler_state" not in torch.load(save(tmp_path, module), weights_only=True)
 
 
-def test_only_rank_zero_writes_and_prunes(tmp_path, monkeypatch):
-    save(tmp_path, tiny(), epoch=0)
+def test_only_rank_zero_writes(tmp_path, monkeypatch):
     monkeypatch.setattr(ck, "is_master", lambda: False)
-    save(tmp_path, tiny(), epoch=1)
-    assert ck.prune_checkpoints(tmp_path, keep=1) == []
-    assert [number for number, _ in ck.list_checkpoints(tmp_path)] == [1]
+    assert not save(tmp_path, tiny()).exists()
+    assert not (tmp_path / "checkpoints").exists()
 
 
-def test_last_checkpoint_ignores_partial_and_foreign_files(tmp_path):
-    assert ck.last_checkpoint(tmp_path) is None
-    folder = tmp_path / "checkpoints"
-    folder.mkdir()
-    names = ["checkpoint_epoch_00009.pyth", "checkpoint_epoch_100000.pyth", "checkpoint_epoch_99999.pyth"]
-    foreign = ["checkpoint_epoch_200000.pyth.part", "zz_checkpoint.txt", "ssl_checkpoint_epoch_300000.pyth"]
-    for name in [*names, *foreign, "checkpoint_epoch_.pyth", "old_checkpoint_epoch_400000.pyth"]:
-        (folder / name).touch()
-    (folder / "checkpoint_epoch_500000.pyth").mkdir()
-    assert ck.last_checkpoint(tmp_path).name == "checkpoint_epoch_100000.pyth"
-    assert ck.last_checkpoint(tmp_path, task="ssl").name == "ssl_checkpoint_epoch_300000.pyth"
+def test_progress_travels(tmp_path):
+    progress = Progress(epoch=2, videos=12, report={"rate": 0.5}, bad_videos={"a.mp4": "a.mp4: broken"}, nonfinite=1)
+    path = tmp_path / "x.pyth"
+    ck.save_checkpoint(path, progress=progress, model_state=tiny().state_dict(), cfg_text="", inputs_sha256="ab")
+    read = ck.read_checkpoint(path)
+    assert (read.progress, read.epoch, read.inputs_sha256, read.is_ours) == (progress, 1, "ab", True)
+    assert ck.resume(read, tiny(), allow_missing=("raw_model.",)) == progress
 
 
-def test_keep_last(tmp_path):
-    for epoch in range(5):
-        save(tmp_path, tiny(), epoch=epoch)
-    assert ck.prune_checkpoints(tmp_path, keep=0) == []
-    assert len(ck.prune_checkpoints(tmp_path, keep=2)) == 3
-    assert [number for number, _ in ck.list_checkpoints(tmp_path)] == [4, 5]
+@pytest.mark.parametrize(
+    ("progress", "message"),
+    [
+        ([1], "progress is not one of a training"),
+        ({"epochs": 1}, "progress is not one of a training"),
+        ({"epoch": "1"}, r"progress counts \('1', 0, 0\), expected integers >= 0"),
+        ({"videos": -4}, r"progress counts \(0, -4, 0\), expected integers >= 0"),
+        ({"bad_videos": ["a"]}, "progress is not one of a training"),
+    ],
+)
+def test_damaged_progress(tmp_path, progress, message):
+    path = tmp_path / "x.pyth"
+    torch.save({"epoch": 0, "progress": progress, "model_state": {"model.weight": torch.zeros(1)}}, path)
+    with pytest.raises(ValueError, match=f"x.pyth: not a checkpoint: {message}$"):
+        ck.read_checkpoint(path)
 
 
-@pytest.mark.parametrize(("period", "due"), [(2, [1, 3, 4]), (0, [4]), (1, [0, 1, 2, 3, 4])])
-def test_due(period, due):
-    assert [e for e in range(5) if ck.is_checkpoint_due(e, period=period, max_epoch=5)] == due
+def test_files_of_other_projects_resume_at_their_epoch(tmp_path):
+    path = tmp_path / "x.pyth"
+    torch.save({"epoch": 4, "model_state": {"model.weight": torch.zeros(1)}}, path)
+    read = ck.read_checkpoint(path)
+    assert (read.progress, read.is_ours) == (Progress(epoch=5), False)
 
 
 def test_resume_is_bit_equal(tmp_path):
@@ -105,7 +114,7 @@ def test_resume_is_bit_equal(tmp_path):
     other_optimizer = optimizer_of(other)
     start = ck.resume(ck.read_checkpoint(path), other, optimizer=other_optimizer, allow_missing=("raw_model.",))
     step(other, other_optimizer, 2)
-    assert start == 7
+    assert start == Progress(epoch=7)
     for name, value in other.state_dict().items():
         if not name.startswith("raw_model."):
             assert torch.equal(value, module.state_dict()[name])
@@ -119,7 +128,7 @@ def test_epoch_reset_takes_only_weights(tmp_path):
     fresh = tiny(seed=3)
     fresh_optimizer = optimizer_of(fresh)
     kwargs = {"optimizer": fresh_optimizer, "allow_missing": ("raw_model.",)}
-    assert ck.resume(read, fresh, epoch_reset=True, **kwargs) == 0
+    assert ck.resume(read, fresh, epoch_reset=True, **kwargs) == Progress()
     assert not fresh_optimizer.state
     assert torch.equal(fresh.model.weight, module.model.weight)
 
@@ -130,7 +139,10 @@ def test_machine_flags_of_the_optimizer_stay_those_of_this_machine(tmp_path):
     step(module, optimizer, 1)
     state = optimizer.state_dict()
     state["param_groups"] = [{**group, "fused": None, "foreach": True} for group in state["param_groups"]]
-    path = ck.save_checkpoint(tmp_path, epoch=0, model_state=module.state_dict(), optimizer_state=state, cfg_text="")
+    path = checkpoint_path(tmp_path, 0)
+    ck.save_checkpoint(
+        path, progress=Progress(epoch=1), model_state=module.state_dict(), optimizer_state=state, cfg_text=""
+    )
     ck.resume(ck.read_checkpoint(path), module, optimizer=optimizer, allow_missing=("raw_model.",))
     assert [(g["fused"], g["foreach"]) for g in optimizer.param_groups] == [(True, None)] * 2
 
@@ -164,7 +176,7 @@ def test_averaged_weights_start_at_epoch_zero(tmp_path):
     module = tiny()
     torch.save({"model_state": module.state_dict()}, tmp_path / "swa.pth")
     read = ck.read_checkpoint(tmp_path / "swa.pth")
-    assert ck.resume(read, tiny(seed=2), optimizer=optimizer_of(module)) == 0
+    assert ck.resume(read, tiny(seed=2), optimizer=optimizer_of(module)) == Progress()
 
 
 def test_whitelists_and_module_prefix():
@@ -307,9 +319,8 @@ def test_a_file_with_only_a_projector_is_refused(tmp_path):
 @pytest.mark.parametrize("trained", ["gelu", "quick_gelu"])
 @pytest.mark.parametrize("built", ["gelu", "quick_gelu"])
 def test_the_activation_travels_with_the_weights(tmp_path, trained, built):
-    path = ck.save_checkpoint(
-        tmp_path, epoch=0, model_state=Holder(trained).state_dict(), cfg_text="", activation=trained
-    )
+    path, state = checkpoint_path(tmp_path, 0), Holder(trained).state_dict()
+    ck.save_checkpoint(path, progress=Progress(epoch=1), model_state=state, cfg_text="", activation=trained)
     method, read = Holder(built), ck.read_checkpoint(path)
     assert (read.activation, read.extra) == (trained, {})
     if trained == built:

@@ -5,7 +5,6 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from slowfast.engine import launch as module
 from slowfast.engine.launch import LaunchPlan, ProcessContext, is_first_process, launch
 from slowfast.utils.distributed import all_gather_objects, barrier
 
@@ -77,15 +76,6 @@ def test_torchrun_variables_decide(monkeypatch):
     seen = []
     launch(LaunchPlan(num_gpus=0), seen.append)
     assert seen == [ProcessContext()]
-
-
-def test_torchrun_launches_in_turn_share_a_store(monkeypatch, tmp_path):
-    stores = iter(range(9))
-    monkeypatch.setattr(module, "_torchrun_store", lambda: dist.HashStore())
-    monkeypatch.setattr(module, "_launch_numbers", stores)
-    first, second = (module._torchrun_meeting()["store"] for _ in range(2))
-    first.set("address", "old")
-    assert not second.check(["address"])
 
 
 # --------------------------------------------------------------------------------- functions of the spawned processes

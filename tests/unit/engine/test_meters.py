@@ -1,3 +1,4 @@
+import json
 import math
 import re
 
@@ -28,10 +29,8 @@ def test_train_iteration_line():
     assert re.fullmatch(r"\d+\.\d\dG", stats["gpu_mem"])
 
 
-def test_train_epoch_line_weighs_by_samples_and_resets():
+def test_train_epoch_line_weighs_by_samples():
     meter = meters.TrainMeter(max_epoch=2, epoch_iters=2, window=2)
-    meter.update(sample(9.0))
-    meter.reset()
     meter.update(sample(1.0, top1=100.0, n=3))
     meter.update(sample(5.0, top1=0.0, n=1))
     stats = meter.epoch_stats(0, lr=0.1, clock=CLOCK)
@@ -85,8 +84,46 @@ def test_loss_guard():
     guard.check(2.9, where="iter 6")
     with pytest.raises(FloatingPointError, match="iter 7: the loss 9"):
         guard.check(9.0, where="iter 7")
-    with pytest.raises(FloatingPointError, match="iter 8: the loss is nan"):
-        meters.LossGuard().check(math.nan, where="iter 8")
+
+
+def test_an_epoch_goes_on():
+    straight = meters.TrainMeter(max_epoch=1, epoch_iters=5, window=2)
+    resumed = meters.TrainMeter(max_epoch=1, epoch_iters=5, window=2)
+    straight.update(sample(100.0))
+    straight.update(sample(1.0, n=3, term=2.0))
+    resumed.load(straight.state())
+    for meter in (straight, resumed):
+        meter.update(sample(5.0, term=7.0))
+    assert resumed.epoch_stats(0, lr=0.1, clock=CLOCK) == straight.epoch_stats(0, lr=0.1, clock=CLOCK)
+    lines = [meter.iteration_stats(0, 2, lr=0.1, clock=CLOCK) for meter in (straight, resumed)]
+    assert lines[0] == lines[1]
+    guard, other = meters.LossGuard(2.0), meters.LossGuard(2.0)
+    for _ in range(5):
+        guard.check(1.0, where="")
+    other.load(guard.state())
+    with pytest.raises(FloatingPointError):
+        other.check(3.0, where="")
+
+
+def test_validations_of_a_log(tmp_path):
+    path = tmp_path / "json_stats.log"
+    assert meters.read_validations(path) == {}
+    lines = [
+        {"_type": "train_epoch", "epoch": "1/4", "loss": 1.0},
+        {"_type": "val_epoch", "epoch": "1/4", "top1_err": 50.0, "top5_err": 10.0},
+        {"_type": "train_epoch", "epoch": "2/4", "loss": 1.0},
+        {"_type": "val_epoch", "epoch": "2/4", "top1_err": 40.0, "top5_err": 12.0},
+        {"split": "test_final", "top1_acc": "50.00"},
+        {"_type": "train_epoch", "epoch": "2/4", "loss": 1.0},  # of another run, or computed again
+        {"_type": "train_epoch", "epoch": "3/4", "loss": 1.0},
+    ]
+    text = "".join(f"json_stats: {json.dumps(line)}\n" for line in lines)
+    path.write_text(text + 'json_stats: {"_type": "val_epoch", "epoch": "3/4", "top1', encoding="utf-8")
+    found = meters.read_validations(path)
+    assert found == {0: {"top1_err": 50.0, "top5_err": 10.0}}
+    assert meters.least_errors(found.values()) == {"top1_err": 50.0, "top5_err": 10.0}
+    meter = meters.ValMeter(max_epoch=4, best=meters.least_errors([{"top1_err": 50.0, "top5_err": 10.0}]))
+    assert meter.epoch_stats(1, top1_err=60.0, top5_err=5.0, seconds=1.0)["min_top1_err"] == 50.0
 
 
 def test_long_eta():

@@ -183,6 +183,61 @@ def test_errors_of_mixed_samples_are_folded(make_step, make_clips):
     assert label.tolist() == best[:, 1].tolist()
 
 
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW"])
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_a_step_that_is_not_finite_changes_nothing(make_method, make_clips, kind, fused, where):
+    """Weights, moments and step counts: the next step is what it would have been without the bad one."""
+
+    def run(*, with_bad):
+        method = make_method()
+        options = {"momentum": 0.9} if kind == "SGD" else {}
+        optimizer = getattr(torch.optim, kind)(method.head.parameters(), lr=0.1, fused=fused, **options)
+        step = PlainStep(
+            method, optimizer=optimizer, scaler=Precision("cpu").make_scaler(), precision=Precision("cpu"),
+            config=StepConfig(max_grad_norm=1.0),
+        )  # fmt: skip
+        flags = [step(make_clips(4)).nonfinite.item()]
+        if with_bad:
+            handle = spoil(method, where)
+            flags.append(step(make_clips(4, first=4)).nonfinite.item())
+            handle.remove()
+        flags.append(step(make_clips(4, first=8)).nonfinite.item())
+        return flags, method.head.state_dict(), optimizer.state_dict()["state"]
+
+    (flags, weights, state), (clean, expected, expected_state) = run(with_bad=True), run(with_bad=False)
+    assert (flags, clean) == ([0, 1, 0], [0, 0])
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    for number, moments in expected_state.items():
+        assert all(torch.equal(torch.as_tensor(state[number][k]), torch.as_tensor(v)) for k, v in moments.items())
+
+
+def spoil(method, where):
+    if where == "gradient":
+        return method.head.weight.register_hook(lambda gradient: gradient * float("inf"))
+    return method.head.register_forward_hook(lambda module, args, output: output * float("nan"))
+
+
+def test_an_overflow_is_the_gradient_scaler_s_business(make_method, make_clips):
+    method = make_method()
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    step = PlainStep(
+        method,
+        optimizer=torch.optim.SGD(method.head.parameters(), lr=0.1),
+        scaler=scaler,
+        precision=Precision("cpu"),
+        config=StepConfig(),
+    )
+    handle = spoil(method, "gradient")
+    result = step(make_clips(4))
+    handle.remove()
+    assert result.nonfinite.item() == 0
+    assert not result.grad_norm.isfinite()
+    assert scaler.get_scale() == 2.0
+    handle = spoil(method, "loss")
+    assert step(make_clips(4)).nonfinite.item() == 1
+
+
 STEPS = {
     "plain": {},
     "parts": {"TRAIN.ACCUMULATION_STEPS": 2, "SOLVER.CLIP_GRAD_L2NORM": 1.0},
@@ -239,6 +294,9 @@ def test_nothing_in_a_step_waits_for_the_device(make_stdd_step, make_batch, monk
     """The meta device stands in for a GPU: whatever asks it for a value or for a shape that depends on one raises."""
     autocast = Precision.autocast
     monkeypatch.setattr(Precision, "autocast", lambda self: autocast(replace(self, device_type="cpu")))
+    # The meta device has no fused optimisers, which look at the flag themselves.
+    monkeypatch.setattr(PlainStep, "_update_unless", lambda self, flag: flags.append(flag) or self.optimizer.step())
+    flags = []
     step = make_stdd_step("meta", **STEPS[name])
     assert isinstance(step, InterpolatedWeightStep) == (name == "interpolated")
     mix = MixUp(settings=MixUpSettings(), num_classes=3) if mixed else None
@@ -248,7 +306,7 @@ def test_nothing_in_a_step_waits_for_the_device(make_stdd_step, make_batch, monk
             result = step(batch if mix is None else mix(batch))
         assert guard.joined == []
         reported = (result.loss, result.grad_norm, result.top1_err, result.top5_err, *result.terms.values())
-        assert all(value.is_meta and value.shape == () for value in reported)
+        assert all(value.is_meta and value.shape == () for value in (*reported, *flags))
 
 
 @pytest.mark.gpu

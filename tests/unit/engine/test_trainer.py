@@ -1,16 +1,25 @@
+import contextlib
+import dataclasses
+import itertools
 import json
 import logging
+import os
 import re
+import signal
 
 import numpy as np
 import pytest
 import torch
 
 from slowfast.datasets.mixup import MixUp, MixUpSettings
-from slowfast.engine import trainer as trainer_module
-from slowfast.engine.checkpoint import list_checkpoints
+from slowfast.engine import epoch_report as report_module
+from slowfast.engine.checkpoint import read_checkpoint
+from slowfast.engine.checkpoint_files import list_checkpoints, list_within
+from slowfast.engine.interrupts import Interrupted, Interrupts
 from slowfast.engine.lr_policy import LrSchedule, learning_rate
 from slowfast.engine.precision import Precision
+from slowfast.engine.progress import Progress
+from slowfast.engine.replay import read_replay
 from slowfast.engine.step import PlainStep, StepConfig
 from slowfast.engine.trainer import TrainConfig, Trainer
 
@@ -19,28 +28,45 @@ SCHEDULE = LrSchedule(base_lr=0.1, max_epoch=3, policy="cosine")
 
 
 class Loader:
-    """The same batches in every epoch, and the epochs that it was told of."""
+    """The same batches of 4 videos in every epoch, and the epochs that it was asked for."""
+
+    global_batch = 4
 
     def __init__(self, batches):
         self.batches, self.epochs = batches, []
 
+    @property
+    def num_videos(self):
+        return 4 * len(self.batches) + 3
+
     def __len__(self):
         return len(self.batches)
 
-    def __iter__(self):
-        return iter(self.batches)
+    def epoch(self, epoch, *, first=0):
+        self.epochs.append((epoch, first) if first else epoch)
+        return iter(self.batches[first // 4 :])
+
+    def again(self, epoch, *, first):
+        return self.batches[first // 4]
 
 
 @pytest.fixture
-def make_trainer(make_method, tmp_path):
+def interrupts():
+    with Interrupts() as interrupts:
+        yield interrupts
+
+
+@pytest.fixture
+def make_trainer(make_method, tmp_path, interrupts):
     def make(loader, **options):
         hooks = {name: options.pop(name, None) for name in ("validate", "on_scalars", "mix")}
+        hooks["validated"] = options.pop("validated", ())
         method = make_method()
         optimizer = torch.optim.SGD(method.head.parameters(), lr=1.0)
         scaler = Precision("cpu").make_scaler()
         numbers = {
             "max_epoch": 3, "log_period": 2, "eval_period": 2, "checkpoint_period": 2, "keep_last_checkpoints": 0,
-            "output_dir": tmp_path, "task": "", "seed": 1, "num_videos": 20, "max_bad_fraction": 0.1,
+            "output_dir": tmp_path, "task": "", "seed": 1, "max_bad_fraction": 0.15,
             "loss_explosion_factor": 0.0, "config_text": "NUM_GPUS: 0\n",
         }  # fmt: skip
         return Trainer(
@@ -51,7 +77,7 @@ def make_trainer(make_method, tmp_path):
             schedule=SCHEDULE,
             device=CPU,
             config=TrainConfig(**{**numbers, **options}),
-            set_epoch=loader.epochs.append,
+            interrupts=interrupts,
             **hooks,
         )
 
@@ -74,7 +100,7 @@ def test_epochs_checkpoints_and_validation(make_trainer, loader, tmp_path):
     assert loader.epochs == [0, 1, 2]
     assert validated == [1, 2]
     assert epochs_on_disk(tmp_path) == [2, 3]
-    assert not [path for path in (tmp_path / "checkpoints").iterdir() if path.suffix != ".pyth"]
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir() if path.suffix != ".pyth"} == {"manifest.json"}
 
 
 def test_batches_are_mixed_with_the_random_numbers_of_their_step(make_trainer, loader):
@@ -93,7 +119,7 @@ def test_batches_are_mixed_with_the_random_numbers_of_their_step(make_trainer, l
     assert len({tuple(draw) for draw in draws}) == len(draws) == 6
     first = list(draws)
     draws.clear()
-    make_trainer(loader, mix=mix, max_epoch=2).fit(loader, start_epoch=1)
+    make_trainer(loader, mix=mix, max_epoch=2).fit(loader, start=Progress(epoch=1))
     assert draws == first[3:]  # a resumed run draws the same
 
 
@@ -117,7 +143,7 @@ def test_old_checkpoints_are_deleted(make_trainer, loader, tmp_path):
 def test_beyond_the_last_epoch_only_validation_runs(make_trainer, loader, tmp_path):
     validated = []
     trainer = make_trainer(loader, validate=validated.append)
-    trainer.fit(loader, start_epoch=3)
+    trainer.fit(loader, start=Progress(epoch=3))
     assert (validated, loader.epochs, epochs_on_disk(tmp_path)) == ([2], [], [])
 
 
@@ -133,7 +159,7 @@ def test_random_numbers_of_a_step_follow_from_its_place(make_trainer, loader):
     straight, resumed, other = (make_trainer(loader, seed=seed) for seed in (1, 1, 2))
     straight.fit(loader)
     torch.manual_seed(99)
-    resumed.fit(loader, start_epoch=2)
+    resumed.fit(loader, start=Progress(epoch=2))
     other.fit(loader)
     draws = straight.method.draws
     assert len(set(draws)) == 9
@@ -161,7 +187,7 @@ def test_lines(make_trainer, loader, tmp_path, caplog):
 @pytest.mark.parametrize(("log_period", "exchanges"), [(1, 3), (2, 2), (10, 1)])
 def test_ranks_exchange_and_read_figures_once_per_report(make_trainer, loader, monkeypatch, log_period, exchanges):
     tables = []
-    monkeypatch.setattr(trainer_module, "all_reduce_sum", lambda table: tables.append(table) or table)
+    monkeypatch.setattr(report_module, "all_gather_table", lambda table: tables.append(table) or table[None])
     make_trainer(loader, log_period=log_period, max_epoch=1).fit(loader)
     assert len(tables) == exchanges
     assert sum(len(table) for table in tables) == 3  # a row for each step
@@ -175,22 +201,239 @@ def test_scalars_are_handed_on(make_trainer, loader):
     assert {"train/loss", "train/lr"} <= set(seen[0][1])
 
 
-@pytest.mark.parametrize("log_period", [1, 2, 10])
-def test_nan_stops_at_its_iteration(make_trainer, loader, tmp_path, log_period):
-    trainer = make_trainer(loader, log_period=log_period, checkpoint_period=1)
-    step, calls = trainer.step, []
+# ----------------------------------------------------------------------------------------- steps that are not finite
 
-    def poison(batch):
+
+def poisoned(trainer, *steps):
+    """Let the loss of some steps, counted from 1, be nan; returns the weights after each step."""
+    plain, calls, weights = trainer.step, [], []
+    forward = trainer.method.training_forward
+
+    def step(batch):
         calls.append(1)
-        if len(calls) == 5:
-            with torch.no_grad():
-                trainer.method.head.weight[0, 0] = float("nan")
+        poison = len(calls) in steps
+        trainer.method.training_forward = (lambda b: spoil(forward(b))) if poison else forward
+        result = plain(batch)
+        weights.append(trainer.method.head.weight.detach().clone())
+        return result
+
+    trainer.step = step
+    return weights
+
+
+def spoil(output):
+    return output._replace(losses={name: value * float("nan") for name, value in output.losses.items()})
+
+
+@pytest.mark.parametrize("log_period", [1, 2, 10])
+def test_nonfinite_step_is_left_out_and_reported(make_trainer, loader, caplog, log_period):
+    trainer = make_trainer(loader, log_period=log_period, nonfinite_budget=2)
+    weights = poisoned(trainer, 5, 7)
+    with caplog.at_level(logging.INFO):
+        trainer.fit(loader)
+    changed = [not torch.equal(before, after) for before, after in itertools.pairwise(weights)]
+    assert changed == [True, True, True, False, True, False, True, True]
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert warnings == [
+        "epoch 2, iteration 2, rank 0: the loss is nan (videos 4, 5, 6, 7 of the training list, from 0): the step is "
+        "left out, number 1 of 2 that may be",
+        "epoch 3, iteration 1, rank 0: the loss is nan (videos 0, 1, 2, 3 of the training list, from 0): the step is "
+        "left out, number 2 of 2 that may be",
+    ]
+    stats = [json.loads(r.getMessage().partition("json_stats: ")[2]) for r in caplog.records if "_epoch" in r.msg]
+    assert all(line["loss"] is not None and np.isfinite(line["loss"]) for line in stats)
+
+
+@pytest.mark.parametrize("log_period", [1, 2, 10])
+def test_beyond_the_budget_the_run_stops_with_a_batch_to_repeat(make_trainer, loader, tmp_path, log_period):
+    trainer = make_trainer(loader, log_period=log_period, nonfinite_budget=1, checkpoint_period=1)
+    poisoned(trainer, 2, 5, 6)
+    path = tmp_path / "nonfinite" / "epoch_00002_iteration_0000002.pt"
+    with pytest.raises(FloatingPointError) as caught:
+        trainer.fit(loader)
+    assert str(caught.value) == (
+        "epoch 2, iteration 2, rank 0: the loss is nan (videos 4, 5, 6, 7 of the training list, from 0); "
+        "TRAIN.NONFINITE_BUDGET allows 1 such steps. The batch is saved: "
+        f"python tools/replay_batch.py {path}"
+    )
+    assert epochs_on_disk(tmp_path) == [1]
+    replay = read_replay(path)
+    assert torch.equal(replay.batch.frames, loader.batches[1].frames)
+    assert (replay.epoch, replay.iteration, replay.seed, replay.rank, replay.world_size) == (1, 1, 1, 0, 1)
+    assert set(replay.model_state) == {"head.weight", "head.bias"}
+    assert all(value.isfinite().all() for value in replay.model_state.values())
+
+
+def test_a_run_that_continues_has_the_rest_of_the_budget(make_trainer, loader):
+    trainer = make_trainer(loader, nonfinite_budget=1)
+    poisoned(trainer, 1)
+    with pytest.raises(FloatingPointError, match="iteration 1"):
+        trainer.fit(loader, start=Progress(epoch=1, nonfinite=1))
+
+
+# ------------------------------------------------------------------------------------------- within epochs, interrupts
+
+
+def assert_equal_training(a, b):
+    assert torch.equal(a.method.head.weight, b.method.head.weight)
+    assert a.optimizer.state_dict()["param_groups"] == b.optimizer.state_dict()["param_groups"]
+
+
+def lines_of(caplog):
+    clock = {"dt", "dt_data", "dt_net", "eta", "RAM", "gpu_mem"}
+    lines = [r.getMessage().partition("json_stats: ")[2] for r in caplog.records]
+    return [{k: v for k, v in json.loads(line).items() if k not in clock} for line in lines if line]
+
+
+@pytest.mark.parametrize("log_period", [1, 2, 3, 10])
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_an_epoch_goes_on_at_the_step(make_trainer, make_clips, tmp_path, caplog, log_period, steps):
+    loader = Loader([make_clips(4, first=4 * n) for n in range(8)])
+    options = {"log_period": log_period, "max_epoch": 2, "keep_last_within_epoch": 99}
+    with caplog.at_level(logging.INFO):
+        straight = make_trainer(loader, **options)
+        straight.fit(loader)
+        lines = lines_of(caplog)
+        cut = make_trainer(loader, checkpoint_steps=steps, **options)
+        kept = keep_within(cut, tmp_path)
+        cut.fit(loader)
+    assert_equal_training(straight, cut)
+    assert lines_of(caplog) == lines * 2  # to save changes nothing
+    assert [place for place, _ in kept] == [(n // 8, 4 * (n % 8)) for n in range(steps, 16, steps) if n % 8]
+    for (epoch, videos), content in kept:
+        caplog.clear()
+        resumed = make_trainer(loader, **options)
+        resumed.method.load_state_dict(content.model_state, strict=False)
+        resumed.optimizer.load_state_dict(content.optimizer_state)
+        with caplog.at_level(logging.INFO):
+            resumed.fit(loader, start=content.progress)
+        assert_equal_training(straight, resumed)
+        # `loss_explosion_factor` is off; what was logged before the place is not logged again
+        assert lines_of(caplog) == lines[-len(lines_of(caplog)) :]
+        done = epoch * 8 + videos // 4
+        assert len([line for line in lines_of(caplog) if line["_type"] == "train_iter_"]) == sum(
+            (n % 8 + 1) % log_period == 0 for n in range(done, 16)
+        )
+
+
+def keep_within(trainer, folder):
+    """Collect the checkpoints within epochs before training removes them."""
+    kept, save = [], trainer._save
+
+    def keeping(path, progress):
+        save(path, progress)
+        if "within" in path.name:
+            place = next(place for place, found in list_within(folder) if found == path)
+            kept.append((place, read_checkpoint(path)))
+
+    trainer._save = keeping
+    return kept
+
+
+def test_checkpoints_within_epochs_are_few_and_go_at_the_end(make_trainer, loader, tmp_path):
+    trainer, seen = make_trainer(loader, checkpoint_steps=1, keep_last_within_epoch=2), []
+    step = trainer.step
+    trainer.step = lambda batch: seen.append([place for place, _ in list_within(tmp_path)]) or step(batch)
+    trainer.fit(loader)
+    assert seen[:3] == [[], [(0, 4)], [(0, 4), (0, 8)]]
+    assert seen[5] == [(1, 4), (1, 8)]
+    assert list_within(tmp_path) == []
+
+
+def test_minutes_are_those_since_the_last_checkpoint(make_trainer, loader, tmp_path, monkeypatch):
+    trainer, clock, saved = make_trainer(loader, checkpoint_minutes=1.0, checkpoint_period=9), [0.0], []
+    monkeypatch.setattr("slowfast.engine.trainer.time.monotonic", lambda: clock[0])
+    trainer.saved_at = 0.0
+    step, save = trainer.step, trainer._save
+    trainer._save = lambda path, progress: saved.append((progress.epoch, progress.videos)) or save(path, progress)
+
+    def passing(batch):
+        clock[0] += 31.0
         return step(batch)
 
-    trainer.step = poison
-    with pytest.raises(FloatingPointError, match=r"^epoch 2, iteration 2: the loss is nan$"):
+    trainer.step = passing
+    trainer.fit(loader)
+    assert saved == [(0, 8), (1, 4), (2, 0), (2, 8), (3, 0)]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize("at", [1, 5])
+def test_a_signal_lets_the_step_be_finished_and_saved(make_trainer, loader, tmp_path, signum, at):
+    straight = make_trainer(loader)
+    straight.fit(loader)
+    trainer, calls = make_trainer(loader, checkpoint_period=9), []
+    step = trainer.step
+
+    def signalled(batch):
+        calls.append(1)
+        if len(calls) == at:
+            os.kill(os.getpid(), signum)
+        return step(batch)
+
+    trainer.step = signalled
+    with pytest.raises(Interrupted) as caught:
         trainer.fit(loader)
-    assert epochs_on_disk(tmp_path) == [1]  # a spoilt epoch leaves no checkpoint
+    assert caught.value.status == (130 if signum == signal.SIGINT else 143)
+    assert (
+        str(caught.value)
+        == f"ended by {signal.Signals(signum).name}, after iteration {(at - 1) % 3 + 1} of epoch {(at - 1) // 3 + 1}"
+    )
+    assert len(calls) == at
+    ((place, path),) = list_within(tmp_path)
+    assert place == (at // 3, 4 * (at % 3))
+    content = read_checkpoint(path)
+    resumed = make_trainer(loader)
+    resumed.interrupts.pending = None
+    resumed.method.load_state_dict(content.model_state, strict=False)
+    resumed.optimizer.load_state_dict(content.optimizer_state)
+    resumed.fit(loader, start=content.progress)
+    assert_equal_training(straight, resumed)
+
+
+def test_a_signal_in_the_last_step_of_an_epoch(make_trainer, loader, tmp_path):
+    validated = []
+    trainer = make_trainer(loader, checkpoint_period=2, eval_period=1, validate=validated.append)
+    step, calls = trainer.step, []
+
+    def signalled(batch):
+        calls.append(1)
+        if len(calls) == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(batch)
+
+    trainer.step = signalled
+    with pytest.raises(Interrupted, match="after epoch 2"):
+        trainer.fit(loader)
+    assert epochs_on_disk(tmp_path) == [2]
+    assert validated == [0]
+
+
+@pytest.mark.parametrize(("validated", "runs"), [((), [1, 2]), ((1,), [2])])
+def test_a_validation_that_was_interrupted_is_made_up_for(make_trainer, loader, validated, runs):
+    done = []
+    trainer = make_trainer(loader, validate=done.append, validated=validated)
+    trainer.fit(loader, start=Progress(epoch=2))
+    assert done == runs
+
+
+def test_nothing_unsaved_waits_for_a_validation(make_trainer, loader, tmp_path):
+    places = []
+    trainer = make_trainer(
+        loader, checkpoint_period=9, eval_period=1, validate=lambda epoch: places.append(list_within(tmp_path)[-1][0])
+    )
+    trainer.config = dataclasses.replace(trainer.config, max_epoch=3)
+    with contextlib.suppress(IndexError):  # the last epoch has a checkpoint of its own
+        trainer.fit(loader)
+    assert places[:2] == [(1, 0), (2, 0)]
+
+
+def test_validation_draws_what_follows_from_its_epoch(make_trainer, loader):
+    draws = []
+    options = {"validate": lambda epoch: draws.append(torch.rand(()).item()), "eval_period": 1}
+    make_trainer(loader, **options).fit(loader)
+    torch.manual_seed(5)
+    make_trainer(loader, **options).fit(loader, start=Progress(epoch=2))
+    assert draws[3:] == draws[1:3]
 
 
 def test_bad_videos_are_named_once(make_trainer, make_clips, caplog):
@@ -207,7 +450,7 @@ def test_too_many_bad_videos_stop_the_run(make_trainer, make_clips, tmp_path):
     with pytest.raises(ValueError, match="MAX_BAD_FRACTION") as caught:
         make_trainer(loader, log_period=10).fit(loader)
     assert str(caught.value) == (
-        "DATA.MAX_BAD_FRACTION: 3 of 20 training videos cannot be decoded, allowed is a share of 0.1; the first: "
+        "DATA.MAX_BAD_FRACTION: 3 of 15 training videos cannot be decoded, allowed is a share of 0.15; the first: "
         "a.mp4: broken"
     )
     assert epochs_on_disk(tmp_path) == []

@@ -1,0 +1,81 @@
+"""Training batches by place: an epoch from any video on, and any batch once more."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing.util
+import signal
+from collections.abc import Iterator
+
+from torch.utils.data import DataLoader
+
+from slowfast.datasets.sampler import TrainBatchSampler
+from slowfast.datasets.types import VideoBatch
+
+
+class TrainLoader:
+    """The training batches of this process.
+
+    Args:
+        loader: over a `VideoDataset` in mode "train", with a `TrainBatchSampler`.
+    """
+
+    def __init__(self, loader: DataLoader[VideoBatch]) -> None:
+        assert isinstance(loader.batch_sampler, TrainBatchSampler), "a training loader has a TrainBatchSampler"
+        self._loader = loader
+        self._sampler = loader.batch_sampler
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch."""
+        return len(self._sampler)
+
+    @property
+    def num_videos(self) -> int:
+        """Videos of the split."""
+        return len(self._loader.dataset)  # type: ignore[arg-type]
+
+    @property
+    def global_batch(self) -> int:
+        """Videos per step over all processes."""
+        return self._sampler.global_batch
+
+    def epoch(self, epoch: int, *, first: int = 0) -> Iterator[VideoBatch]:
+        """The batches of an epoch.
+
+        Args:
+            epoch: from 0.
+            first: videos of the epoch, over all processes, that are left out because they were seen.
+        """
+        self._sampler.set_epoch(epoch, first=first)
+        return iter(self._loader)
+
+    def again(self, epoch: int, *, first: int) -> VideoBatch:
+        """Make the batch that stands behind the `first` videos of an epoch, the same as before to the bit."""
+        samples = [self._loader.dataset[key] for key in self._sampler.batch(epoch, first=first)]
+        batch: VideoBatch = self._loader.collate_fn(samples)
+        return batch
+
+
+def shield_worker(worker_id: int) -> None:
+    """Let the process that a worker serves decide when the run ends: it may need the worker for its last step.
+
+    A worker whose process is gone notices that by itself, within seconds.
+    """
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def _kill_workers() -> None:
+    """End workers that hang, before Python waits for them at the end of the process."""
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
+
+
+@functools.cache
+def bury_workers_at_exit() -> None:
+    """Make sure that no shielded worker outlives this process, or keeps it from ending."""
+    multiprocessing.util.Finalize(None, _kill_workers, exitpriority=100)

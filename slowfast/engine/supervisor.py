@@ -1,0 +1,156 @@
+"""Watch over the processes of a run on this machine: pass signals on, end all when one ends, and say why."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from multiprocessing.queues import SimpleQueue
+from types import FrameType
+from typing import Any, Literal
+
+from torch.multiprocessing import ProcessRaisedException
+
+from slowfast.engine.interrupts import EXIT_STATUS, Interrupted, release_signals
+from slowfast.utils.logging import get_logger
+
+logger = get_logger(__name__)
+
+GRACE_SECONDS = 20.0
+"""How long processes may take to end by themselves after one of them has: to notice it, and to say what they saw."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a process says of its end.
+
+    Attributes:
+        rank: of the process.
+        kind: "user": an error that a user can mend; "defect": any other; "lost": it lost contact with others.
+        text: one line, or a traceback for a defect.
+    """
+
+    rank: int
+    kind: Literal["user", "defect", "lost"]
+    text: str
+
+
+class LostProcessError(ValueError):
+    """A process of the run ended without a word, or cannot be reached."""
+
+
+def supervise(
+    processes: Sequence[SpawnProcess],
+    reports: SimpleQueue[Report],
+    *,
+    first_rank: int = 0,
+    grace_seconds: float = GRACE_SECONDS,
+) -> None:
+    """Wait for the end of all processes; the signals of `EXIT_STATUS` that this one gets go to all of them.
+
+    When one fails, the others have some time to end by themselves, then they are killed.
+
+    Args:
+        processes: started, in order of rank.
+        reports: where they put what they say of their end.
+        first_rank: of these processes.
+        grace_seconds: time to end after a failure.
+
+    Raises:
+        LostProcessError: if one was killed, or lost contact with a process elsewhere, naming it.
+        ValueError: with the message of the first error that a user can mend.
+        torch.multiprocessing.ProcessRaisedException: with the traceback of a defect.
+        Interrupted: if they ended because of a signal.
+    """
+    relayed: list[int] = []
+
+    def relay(signum: int, frame: FrameType | None) -> None:
+        relayed.append(signum)
+        for process in processes:
+            if process.is_alive() and process.pid is not None:
+                _send(process.pid, signum)
+
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, relay) for number in EXIT_STATUS}
+        release_signals()
+    killed: set[int] = set()
+    heard: list[Report] = []
+    try:
+        _wait_for_all(processes, lambda: _hear(reports, heard), killed, grace_seconds)
+    finally:
+        for process in processes:
+            if process.is_alive():
+                process.kill()
+                process.join()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    _hear(reports, heard)
+    statuses = {
+        first_rank + place: process.exitcode
+        for place, process in enumerate(processes)
+        if process.exitcode and place not in killed
+    }
+    if statuses:
+        _raise_reason(statuses, heard, relayed)
+
+
+def _send(pid: int, signum: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it may have ended meanwhile
+        os.kill(pid, signum)
+
+
+def _wait_for_all(
+    processes: Sequence[SpawnProcess], hear: Callable[[], None], killed: set[int], grace_seconds: float
+) -> None:
+    deadline = float("inf")
+    while alive := [process for process in processes if process.is_alive()]:
+        # Not without a limit: a signal handler runs between two calls, and reports may fill their pipe.
+        wait([process.sentinel for process in alive], timeout=min(1.0, max(0.0, deadline - time.monotonic())))
+        hear()
+        if deadline == float("inf") and any(process.exitcode for process in processes):
+            deadline = time.monotonic() + grace_seconds
+        if time.monotonic() >= deadline:
+            for place, process in enumerate(processes):
+                if process.is_alive():
+                    killed.add(place)
+                    process.kill()
+                    process.join()
+
+
+def _hear(reports: SimpleQueue[Report], heard: list[Report]) -> None:
+    while not reports.empty():
+        heard.append(reports.get())
+
+
+def _raise_reason(statuses: dict[int, int], heard: Sequence[Report], relayed: Sequence[int]) -> None:
+    """Raise the error that explains the ends of the processes; effects of the first failure come last."""
+    for rank, status in statuses.items():
+        if status < 0 and -status not in relayed:
+            raise LostProcessError(f"rank {rank} was killed by {_signal_name(-status)}; the run has ended")
+    by_kind = {kind: [report for report in heard if report.kind == kind] for kind in ("user", "defect", "lost")}
+    if by_kind["user"]:
+        raise ValueError(by_kind["user"][0].text)
+    if by_kind["defect"]:
+        report = by_kind["defect"][0]
+        raise ProcessRaisedException(f"\n\n-- rank {report.rank}:\n{report.text}", report.rank, 0)
+    signals = {status: signum for signum, status in EXIT_STATUS.items()} | {-signum: signum for signum in relayed}
+    for rank, status in statuses.items():
+        if status in signals:
+            raise Interrupted(relayed[0] if relayed else signals[status])
+        if not by_kind["lost"]:
+            raise LostProcessError(f"rank {rank} ended with exit status {status}; the run has ended")
+    raise LostProcessError(by_kind["lost"][0].text)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
