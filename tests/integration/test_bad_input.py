@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 
 import pytest
@@ -359,7 +360,12 @@ def test_no_decodable_training_video(refused, copied):
     assert message.startswith("not one video of a batch can be decoded; the first: ")
 
 
-def test_divergence_stops_the_run(refused):
-    assert refused({"SOLVER.BASE_LR": 1e30, "SOLVER.WARMUP_EPOCHS": 0.0, "SOLVER.CLIP_GRAD_L2NORM": "None"}) == (
-        "epoch 1, iteration 2: the loss is nan"
+def test_divergence_stops_the_run(refused, tmp_path):
+    options = {"SOLVER.BASE_LR": 1e30, "SOLVER.WARMUP_EPOCHS": 0.0, "SOLVER.CLIP_GRAD_L2NORM": "None"}
+    message = refused({**options, "TRAIN.NONFINITE_BUDGET": 1})
+    assert re.fullmatch(
+        r"epoch 1, iteration 3, rank 0: the loss is nan \(videos (\d+, ){3}\d+ of the training list, from 0\); "
+        r"TRAIN\.NONFINITE_BUDGET allows 1 such steps\. The batch is saved: python tools/replay_batch\.py "
+        + re.escape(str(tmp_path / "out" / "nonfinite" / "epoch_00001_iteration_0000003.pt")),
+        message,
     )

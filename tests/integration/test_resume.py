@@ -135,6 +135,7 @@ def test_other_model_is_refused(net, tmp_path, train):
     content = torch.load(path, weights_only=True)
     content["model_state"]["model.visual.proj"] = torch.zeros(64, 31)
     torch.save(content, path)
+    (path.parent / "manifest.json").unlink()  # it would call the file damaged
     status, _, err = net({"OUTPUT_DIR": folder, "TEST.ENABLE": False})
     assert status == 1
     assert err == (
