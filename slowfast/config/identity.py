@@ -132,18 +132,29 @@ def changed_training_keys(recorded: str, cfg: CfgNode) -> dict[str, tuple[Any, A
     Raises:
         ConfigError: if the text is not a configuration.
     """
+    then, now = (training_config(each).leaves() for each in (config_of_text(recorded), cfg))
+    return {key: (then[key], now[key]) for key in now if then[key] != now[key]}
+
+
+def config_of_text(text: str) -> CfgNode:
+    """Read the configuration that a file of ours holds; keys that do not exist any more are passed over.
+
+    Args:
+        text: YAML, as `cfg_to_yaml` writes it.
+
+    Raises:
+        ConfigError: if the text is not a configuration.
+    """
     try:
-        values = yaml.safe_load(recorded)
+        values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"not YAML ({' '.join(str(error).split())[:120]})") from error
     if not isinstance(values, Mapping):
         raise ConfigError(f"expected a mapping of keys to values, found {type(values).__name__}")
-    before = get_cfg()
-    known = before.leaves()
-    before.merge_from_other_cfg(_select(values, lambda key: key in known))
-    # Rates are scaled by the number of machines once; what was saved says so.
-    then, now = (training_config(each).leaves() for each in (assert_and_infer_cfg(before), cfg))
-    return {key: (then[key], now[key]) for key in now if then[key] != now[key]}
+    cfg = get_cfg()
+    known = cfg.leaves()
+    cfg.merge_from_other_cfg(_select(values, lambda key: key in known))
+    return assert_and_infer_cfg(cfg)
 
 
 def _select(values: Mapping[str, Any], wanted: Callable[[str], bool], prefix: str = "") -> dict[str, Any]:

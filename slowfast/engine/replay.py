@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from slowfast.datasets.types import VideoBatch
+from slowfast.engine.precision import Precision
+from slowfast.methods.base import Method, MethodOutput
 from slowfast.utils.distributed import get_rank, get_world_size
 from slowfast.utils.io import atomic_save, load_tensors
+from slowfast.utils.seed import derive_seed, seed_everything
 
 _FORMAT = "slowfast-replay/1"
 
@@ -84,3 +89,65 @@ def read_replay(path: str | Path) -> Replay:
     batch = VideoBatch(**{name: content[name] for name in ("frames", "label", "video_id", "view")})
     names = ("epoch", "iteration", "seed", "rank", "world_size", "model_state")
     return Replay(batch=batch, cfg_text=content["cfg"], **{name: content[name] for name in names})
+
+
+@dataclass(frozen=True, slots=True)
+class Repetition:
+    """What a repeated step shows.
+
+    Attributes:
+        losses: terms of the loss.
+        modules: modules whose output is not finite, in the order in which they computed it.
+        parameters: parameters whose gradient is not finite.
+    """
+
+    losses: Mapping[str, float]
+    modules: tuple[str, ...]
+    parameters: tuple[str, ...]
+
+
+def repeat_step(
+    method: Method,
+    replay: Replay,
+    *,
+    mix: Callable[[VideoBatch], VideoBatch] | None,
+    precision: Precision,
+    device: torch.device,
+) -> Repetition:
+    """Compute the losses and gradients of a saved step; nothing is updated.
+
+    Args:
+        method: with the weights of the step, on the device.
+        replay: the step. Masks and mixing of another rank than 0 are drawn as for rank 0, whose share comes first.
+        mix: what mixes batches in training, if anything.
+        precision: dtype of the forward.
+        device: where the method lies.
+    """
+    method.train()
+    found: list[str] = []
+    handles = [_watch(module, name, found) for name, module in method.named_modules() if name]
+    seed_everything(derive_seed(replay.seed, "step", replay.epoch, replay.iteration))
+    try:
+        batch = replay.batch.to(device)
+        with precision.autocast():
+            output: MethodOutput = method(batch if mix is None else mix(batch))
+            loss = torch.stack(list(output.losses.values())).sum()
+        loss.backward()
+    finally:
+        for handle in handles:
+            handle.remove()
+    gradients = {name: value.grad for name, value in method.named_parameters() if value.grad is not None}
+    return Repetition(
+        losses={name: value.item() for name, value in output.losses.items()},
+        modules=tuple(found),
+        parameters=tuple(name for name, value in gradients.items() if not value.isfinite().all()),
+    )
+
+
+def _watch(module: nn.Module, name: str, found: list[str]) -> torch.utils.hooks.RemovableHandle:
+    def look(module: nn.Module, args: object, output: object) -> None:
+        tensors = [value for value in tree_leaves(output) if isinstance(value, Tensor) and value.is_floating_point()]
+        if not all(value.isfinite().all() for value in tensors):
+            found.append(name)
+
+    return module.register_forward_hook(look)
