@@ -14,7 +14,7 @@ import train_net
 from slowfast.config.node import CfgNode, ConfigError
 from slowfast.engine.build import build_launch_plan
 from slowfast.engine.interrupts import Interrupted
-from slowfast.engine.launch import ProcessContext, launch
+from slowfast.engine.launch import ProcessContext, is_first_process, launch
 from slowfast.utils.distributed import barrier
 from slowfast.utils.errors import USER_ERRORS, describe_error
 from slowfast.utils.logging import get_logger, redact, setup_logging
@@ -57,6 +57,7 @@ def dry_run(cfg: CfgNode) -> int:
 
 
 def _run_phases(cfg: CfgNode, init_method: str) -> None:
+    setup_logging(None, rank=0 if is_first_process(shard_id=cfg.SHARD_ID) else 1)
     launch(build_launch_plan(cfg, init_method=init_method), run_enabled, cfg)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +16,8 @@ EXIT_STATUS: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}
 """Signal -> exit status of a process that it ends. Schedulers read anything but 0 as a reason to queue a job again."""
 if hasattr(signal, "SIGUSR1"):
     EXIT_STATUS[signal.SIGUSR1] = 143  # the warning that SLURM is asked for; the same as being told to end
+
+_PR_SET_PDEATHSIG = 1
 
 # A terminal and a launcher may both pass one Ctrl-C on.
 _SECOND_SECONDS = 1.0
@@ -125,3 +129,9 @@ def release_signals() -> None:
     """Let the signals of `EXIT_STATUS` come, now that there is somebody to receive them."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, set(EXIT_STATUS))
+
+
+def end_with_parent(signum: int) -> None:
+    """Ask the kernel for a signal when the parent of this process dies; only Linux does so."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signum)

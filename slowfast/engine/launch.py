@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import os
+import signal
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,8 +18,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.distributed.rendezvous import rendezvous
 
-from slowfast.engine.interrupts import Interrupted, Interrupts, signals_held
+from slowfast.engine.interrupts import Interrupted, Interrupts, end_with_parent, signals_held
 from slowfast.engine.lost_contact import describe_loss, is_lost_contact
+from slowfast.engine.rendezvous import agree_on_store
 from slowfast.engine.supervisor import LostProcessError, Report, supervise
 from slowfast.utils.distributed import barrier
 from slowfast.utils.errors import USER_ERRORS, describe_error
@@ -27,8 +28,6 @@ from slowfast.utils.logging import get_logger
 from slowfast.utils.parser import TORCHRUN_VARIABLES
 
 logger = get_logger(__name__)
-
-_launch_numbers = itertools.count()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,7 +120,9 @@ def launch(plan: LaunchPlan, function: Callable[..., Any], *args: Any) -> None: 
             local_world_size=local_world_size,
             device=_device(plan.num_gpus, local_rank),
         )
-        _run(context, plan, _torchrun_store if world_size > 1 else None, function, args)
+        end_with_parent(signal.SIGTERM)  # torchrun may be killed; without it nobody would end this process
+        meet = functools.partial(agree_on_store, rank=rank, world_size=world_size, timeout=plan.timeout)
+        _run(context, plan, (lambda: meet(_torchrun_store())) if world_size > 1 else None, function, args)
     elif plan.local_world_size * plan.num_shards == 1:
         _run(ProcessContext(device=_device(plan.num_gpus, 0)), plan, None, function, args)
     else:
@@ -193,8 +194,7 @@ def _run(
         if meet is None:
             function(context, *args)
             return
-        # The store outlives a launch: under the same keys, a second one would find the addresses of the first.
-        store = dist.PrefixStore(f"launch{next(_launch_numbers)}", meet())
+        store = meet()
         dist.init_process_group(
             plan.backend if context.device.type == "cuda" else "gloo",
             rank=context.rank,

@@ -25,6 +25,8 @@ logger = get_logger(__name__)
 GRACE_SECONDS = 20.0
 """How long processes may take to end by themselves after one of them has: to notice it, and to say what they saw."""
 
+_KILLED_GRACE_SECONDS = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -114,8 +116,11 @@ def _wait_for_all(
         # Not without a limit: a signal handler runs between two calls, and reports may fill their pipe.
         wait([process.sentinel for process in alive], timeout=min(1.0, max(0.0, deadline - time.monotonic())))
         hear()
-        if deadline == float("inf") and any(process.exitcode for process in processes):
-            deadline = time.monotonic() + grace_seconds
+        if any(process.exitcode for process in processes):
+            deadline = min(deadline, time.monotonic() + grace_seconds)
+        if any((process.exitcode or 0) < 0 for process in processes):
+            # Whoever was killed is the reason; what the others have to say does not matter.
+            deadline = min(deadline, time.monotonic() + _KILLED_GRACE_SECONDS)
         if time.monotonic() >= deadline:
             for place, process in enumerate(processes):
                 if process.is_alive():

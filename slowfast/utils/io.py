@@ -31,6 +31,9 @@ def atomic_writer(path: str | Path) -> Iterator[BinaryIO]:
         path: the final name; missing parent folders are made.
 
     Yields: a binary file. An exception inside the block leaves the old `path` intact and removes the partial file.
+
+    Raises:
+        OSError: if the file cannot be written, naming it.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -42,6 +45,11 @@ def atomic_writer(path: str | Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         part.replace(target)
         _fsync_folder(target.parent)
+    except OSError as error:
+        if error.filename is None:
+            # A full disk does not say of which file; the user should know.
+            raise OSError(error.errno, error.strerror, str(target)) from error
+        raise
     finally:
         part.unlink(missing_ok=True)
 
@@ -54,9 +62,15 @@ class _Hashed(io.RawIOBase):
         self._file = file
         self.digest = hashlib.sha256()
 
+        self.error: OSError | None = None
+
     def write(self, data: Any) -> int:  # noqa: ANN401 - anything with a buffer
         self.digest.update(data)
-        return self._file.write(data)
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
 
 
 def atomic_save(obj: Any, path: str | Path) -> str:  # noqa: ANN401 (whatever torch.save takes)
@@ -75,7 +89,13 @@ def atomic_save(obj: Any, path: str | Path) -> str:  # noqa: ANN401 (whatever to
 
     with atomic_writer(path) as file:
         hashed = _Hashed(file)
-        torch.save(obj, cast("IO[bytes]", hashed))
+        try:
+            torch.save(obj, cast("IO[bytes]", hashed))
+        except RuntimeError:
+            # PyTorch closes its archive after an error too, fails at that, and tells of this failure alone.
+            if hashed.error is not None:
+                raise hashed.error from None
+            raise
     return hashed.digest.hexdigest()
 
 
