@@ -169,7 +169,9 @@ def _with_stand_ins(cfg: CfgNode, missing: dict[str, str], folder: Path, num_cla
 def _embed_dim(cfg: CfgNode) -> int:
     if cfg.MODEL.ARCH in PUBLISHED:
         return PUBLISHED[cfg.MODEL.ARCH].sizes.embed_dim
-    return ClipSizes.from_state_dict(load_clip_state_dict(cfg.MODEL.CLIP_WEIGHTS)).embed_dim
+    allow_torchscript = cfg.MODEL.CLIP_ALLOW_TORCHSCRIPT
+    state = load_clip_state_dict(cfg.MODEL.CLIP_WEIGHTS, allow_torchscript=allow_torchscript)
+    return ClipSizes.from_state_dict(state).embed_dim
 
 
 def _device(cfg: CfgNode) -> torch.device:
