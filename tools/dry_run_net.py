@@ -132,7 +132,9 @@ def _missing_videos(cfg: CfgNode, key: str, split: Split) -> Iterator[tuple[str,
     """Look for a sample of the videos of an annotation file."""
     separator = split.separator or cfg.DATA.PATH_LABEL_SEPARATOR
     prefix = cfg.DATA.PATH_PREFIX if split.prefix is None else split.prefix
-    missing = missing_videos(read_annotations(split.csv, prefix=prefix, separator=separator))
+    allow_outside = cfg.DATA.ALLOW_ABSOLUTE_PATHS
+    records = read_annotations(split.csv, prefix=prefix, separator=separator, allow_outside=allow_outside)
+    missing = missing_videos(records)
     if missing:
         yield f"videos of {key}", f"{len(missing)} of a sample, the first {missing[0].path}"
 

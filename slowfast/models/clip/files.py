@@ -154,7 +154,8 @@ def _require_published(path: Path, *, flag: str) -> None:
     found = sha256_file(path)
     if found not in {published.sha256 for published in PUBLISHED.values()}:
         raise ValueError(
-            f"{path}: TorchScript archive with sha256 {found}, which is none of the published CLIPs; allowed with {flag}"
+            f"{path}: TorchScript archive with sha256 {found}, which is none of the published CLIPs; "
+            f"allowed with {flag}"
         )
 
 
