@@ -13,6 +13,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from slowfast.utils.errors import error_line
+from slowfast.utils.redaction import redact_tracebacks
+
 METHODS = ("swa", "gwa", "bwa", "ewa")
 
 
@@ -80,10 +83,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run(args)
     except (ValueError, OSError, MemoryError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(error_line(error), file=sys.stderr)
         return 1
     return 0
 
 
 if __name__ == "__main__":
+    redact_tracebacks()
     sys.exit(main())

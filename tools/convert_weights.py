@@ -18,6 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slowfast.utils.errors import error_line
+from slowfast.utils.redaction import redact, redact_tracebacks
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -235,7 +238,7 @@ def written(conversion: Conversion) -> list[Tensor]:
 
 def show(title: str, text: str) -> None:
     """Print one line of the report."""
-    print(f"{title:<12} {text}", flush=True)
+    print(redact(f"{title:<12} {text}"), flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -244,10 +247,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run(args)
     except (ValueError, OSError, MemoryError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(error_line(error), file=sys.stderr)
         return 1
     return 0
 
 
 if __name__ == "__main__":
+    redact_tracebacks()
     sys.exit(main())

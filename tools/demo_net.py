@@ -16,6 +16,7 @@ from slowfast.utils.parser import (
     load_config,
     parse_args,
 )
+from slowfast.utils.redaction import redact, redact_tracebacks
 
 if TYPE_CHECKING:
     from slowfast.engine.launch import ProcessContext
@@ -87,7 +88,7 @@ def demo(context: ProcessContext, cfg: CfgNode) -> None:
     if context.rank != 0:
         return
     for video_id, best in sorted(item for part in parts for item in part.items()):
-        sys.stdout.write(f"{videos[video_id]}\n")
+        sys.stdout.write(redact(f"{videos[video_id]}\n"))
         for guess in best:
             sys.stdout.write(f"  {guess.probability:7.2%}  {guess.name}\n")
     if missing:
@@ -104,4 +105,5 @@ def _with_templates(cfg: CfgNode) -> CfgNode:
 
 
 if __name__ == "__main__":
+    redact_tracebacks()
     sys.exit(main())

@@ -20,6 +20,7 @@ from slowfast.protocols.base import Job, TableRequest
 from slowfast.protocols.build import build_protocol, protocol_class
 from slowfast.report.results import RESULTS_FILE
 from slowfast.utils.parser import assert_and_infer_cfg, cfg_to_yaml
+from slowfast.utils.redaction import redact
 
 RAW_CLIP = "clip"
 
@@ -214,7 +215,8 @@ def print_plan(planned: Sequence[PlannedJob], *, full: bool) -> None:
             dataset = read_manifest(cfg.SPLITS.LABEL_DB, plan.job.dataset)
             words = [word for key, value in plan.job.options.items() for word in (key, str(value))]
             weights = cfg.TEST.CUSTOM_LOAD_FILE if phase == "test" and cfg.TEST.CUSTOM_LOAD else ""
-            sys.stdout.write(
+            line = (
                 f"{plan.job.name:<20} {phase:<6} {shlex.join(words)}  videos {cfg.DATA.PATH_PREFIX or dataset.root}"
                 f"{'  weights ' + weights if weights else ''}  -> {plan.folder}\n"
             )
+            sys.stdout.write(redact(line))

@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from slowfast.utils.errors import error_line
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -275,7 +277,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for model in MODELS:
             scores[model], results[model] = train_and_test(work, model)
     except StageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(error_line(error), file=sys.stderr)
         return 1
     chance = 100.0 / len(json.loads((work.data / "unseen.json").read_text(encoding="utf-8")))
     picture = draw(work, scores, results["STDD"], chance)

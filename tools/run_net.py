@@ -14,6 +14,7 @@ from slowfast.utils.parser import (
     load_config,
     parse_args,
 )
+from slowfast.utils.redaction import redact_tracebacks
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,4 +50,5 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
+    redact_tracebacks()
     sys.exit(main())

@@ -19,7 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slowfast.utils.errors import USER_ERRORS, describe_error
+from slowfast.utils.errors import USER_ERRORS, error_line
+from slowfast.utils.redaction import redact_tracebacks
 
 if TYPE_CHECKING:
     import torch
@@ -229,10 +230,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         show(args) if args.show else encode(args)
     except (*USER_ERRORS, MemoryError) as error:
-        print(f"error: {describe_error(error)}", file=sys.stderr)
+        print(error_line(error), file=sys.stderr)
         return 1
     return 0
 
 
 if __name__ == "__main__":
+    redact_tracebacks()
     sys.exit(main())

@@ -9,11 +9,13 @@ import os
 import socket
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import yaml
 
 from slowfast.config.defaults import assert_and_infer_cfg, get_cfg
 from slowfast.config.node import CfgNode, ConfigError
+from slowfast.utils.redaction import redact
 
 __all__ = [
     "ConfigError",
@@ -173,8 +175,22 @@ def _apply_shards(cfg: CfgNode, given: dict[str, object]) -> None:
 
 
 def cfg_to_yaml(cfg: CfgNode) -> str:
-    """Write a configuration as YAML; loading the text gives the same configuration."""
-    return str(yaml.dump(cfg.to_dict(), Dumper=_ConfigDumper, sort_keys=True, width=10**6, allow_unicode=True))
+    """Write a configuration as YAML; loading the text gives the same configuration, but for secrets in its values."""
+    return str(
+        yaml.dump(
+            _without_secrets(cfg.to_dict()), Dumper=_ConfigDumper, sort_keys=True, width=10**6, allow_unicode=True
+        )
+    )
+
+
+def _without_secrets(value: Any) -> Any:  # noqa: ANN401 - a tree of plain values
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {key: _without_secrets(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_secrets(inner) for inner in value]
+    return value
 
 
 class _ConfigDumper(yaml.SafeDumper):
@@ -214,7 +230,7 @@ def console_errors() -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(redact(f"error: {error}\n"))
         raise SystemExit(2) from None
 
 
