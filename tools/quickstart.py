@@ -11,7 +11,6 @@ import argparse
 import itertools
 import json
 import os
-import pickle
 import shlex
 import subprocess
 import sys
@@ -198,10 +197,13 @@ def train_and_test(work: Workspace, model: str) -> tuple[dict[str, float], Path]
 
 def draw(work: Workspace, scores: dict[str, dict[str, float]], results: Path, chance: float) -> Path:
     """Write the picture."""
-    from slowfast.report.plots import confusion, quickstart_picture, read_learning_curve
+    from slowfast.report.plots import confusion_percent, quickstart_picture, read_learning_curve
+    from slowfast.report.run_tables import read_confusion
 
-    with (results / "predictions.pkl").open("rb") as file:
-        logits, labels = pickle.load(file)  # written by our own test
+    path, damages = results / "splits" / "test" / "confusion.csv", list[str]()
+    confusion = read_confusion(path, damages)
+    if confusion is None:
+        raise ValueError(damages[0] if damages else f"{path}: no such file")
     names = json.loads((work.data / "unseen.json").read_text(encoding="utf-8"))
     stdd, plain = scores["STDD"], scores["plain CLIP"]
     return quickstart_picture(
@@ -217,7 +219,7 @@ def draw(work: Workspace, scores: dict[str, dict[str, float]], results: Path, ch
             "plain CLIP": plain["last epoch"],
             "plain CLIP, averaged": plain["averaged"],
         },
-        matrix=confusion(logits.numpy(), labels.numpy()),
+        matrix=confusion_percent(confusion.counts),
         class_names=[name.removeprefix("a ") for name in names.values()],
         chance=chance,
     )

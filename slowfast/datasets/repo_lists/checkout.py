@@ -182,7 +182,7 @@ class Checkout:
     def _yaml_names(self, file: PurePosixPath, part: str) -> list[str] | None:
         try:
             content: Any = yaml.safe_load(self.text(file))
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError) as error:
             raise ValueError(f"{self.where(file)}: not valid YAML ({' '.join(str(error).split())})") from error
         for key in (part.upper(), "CLASS_NAME"):
             content = content.get(key) if isinstance(content, dict) else None
