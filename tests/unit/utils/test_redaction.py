@@ -95,3 +95,10 @@ def test_traceback_of_a_defect():
     assert done.returncode == 1
     assert done.stderr.startswith("Traceback (most recent call last):")
     assert done.stderr.endswith("ZeroDivisionError: http://***@host\n")
+
+
+@pytest.mark.parametrize("piece", ["sk-", "a-", "password", "://", "--secret-", "Bearer ", "a.password_"])
+def test_no_text_takes_long(piece):
+    """Patterns are bounded, so a long line costs a multiple of its length."""
+    text = piece * (200_000 // len(piece))
+    assert isinstance(redact(text), str)
