@@ -33,7 +33,7 @@ marks = [
     "\n",
     ": ",
 ]
-more = ["hunter2", "aB3dE5gH7jK9mN1pQ3rS5tU7vW9xY1zA2bC4", "Bearer ", "Authorization: ", "--api-key "]
+more = [": ", "hunter2", "aB3dE5gH7jK9mN1pQ3rS5tU7vW9xY1zA2bC4", "Bearer ", "Authorization: ", "--api-key "]
 pieces = st.sampled_from([*words, *marks, *more])
 texts = st.text(max_size=80) | st.lists(pieces | st.text(max_size=4), max_size=12).map("".join)
 

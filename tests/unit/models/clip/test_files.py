@@ -122,6 +122,7 @@ def test_activation_of_torchscript_is_in_its_code(name, tmp_path):
     ("layout", "config", "message"),
     [
         ("open_clip", "{", "not a readable JSON file"),
+        ("open_clip", "[" * 100_000, "not a readable JSON file"),
         ("open_clip", "[1]", "holds list, expected an object"),
         ("open_clip", {}, "has no model_cfg"),
         ("open_clip", open_clip(text_cfg=None), "model_cfg has no text_cfg"),

@@ -256,6 +256,12 @@ def test_name_leads_to_the_cache(published, serve, tiny_weights, tiny_state, tmp
     assert requests == []
 
 
+def test_downloads_are_encrypted_and_known_by_their_hash():
+    for entry in PUBLISHED.values():
+        assert entry.url.startswith("https://")
+        assert entry.sha256 in entry.url
+
+
 def test_default_cache_is_that_of_openai(published):
     assert cached_archive(published).parts[-4:-1][-2:] == (".cache", "clip")
 
