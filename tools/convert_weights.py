@@ -38,7 +38,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="the file, or the name of a published CLIP such as ViT-B/16")
-    parser.add_argument("target", type=Path, help="the file to write: .pth, .pyth, .pt or .safetensors")
+    parser.add_argument("target", type=Path, help="the file to write: .safetensors, .pth, .pyth or .pt")
     parser.add_argument("--to", choices=("ours", "openai"), default="ours", help="names to write (default ours)")
     parser.add_argument("--from", dest="layout", choices=LAYOUTS, default="auto", help="names that SOURCE must have")
     parser.add_argument("--activation", choices=ACTIVATIONS, help="of the model, where SOURCE does not say")

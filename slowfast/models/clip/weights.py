@@ -98,7 +98,9 @@ def find_weights(source: str | Path, *, cache_dir: str | Path | None = None) -> 
     if path.is_file():
         return path
     if path.is_dir():
-        raise ValueError(f"CLIP weights {str(source)!r}: is a folder; expected a file")
+        # Repositories have the same weights in several containers; safetensors holds nothing that could be unsafe.
+        inside = next((f", such as {file}" for file in sorted(path.glob("*.safetensors"))), "")
+        raise ValueError(f"CLIP weights {str(source)!r}: is a folder; expected a file{inside}")
     published = published_clip(str(source))
     if published is None:
         raise _not_found(source)

@@ -256,6 +256,16 @@ def test_name_leads_to_the_cache(published, serve, tiny_weights, tiny_state, tmp
     assert requests == []
 
 
+def test_of_a_folder_safetensors_is_advised(tmp_path):
+    message = f"CLIP weights {str(tmp_path)!r}: is a folder; expected a file"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        load_clip_state_dict(tmp_path)
+    for name in ("pytorch_model.bin", "model.safetensors"):
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}, such as .*model\\.safetensors$"):
+        load_clip_state_dict(tmp_path)
+
+
 def test_downloads_are_encrypted_and_known_by_their_hash():
     for entry in PUBLISHED.values():
         assert entry.url.startswith("https://")
