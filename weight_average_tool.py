@@ -13,6 +13,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from slowfast.config.redaction import redact_tracebacks
+from slowfast.utils.errors import error_line
+
 METHODS = ("swa", "gwa", "bwa", "ewa")
 
 
@@ -25,6 +28,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--start", type=int, default=2, help="first epoch, 1-based; 0 is raw CLIP (default 2)")
     parser.add_argument("--end", type=int, default=22, help="last epoch, included (default 22)")
     parser.add_argument("--clip", metavar="PATH", help="raw CLIP file, or a name such as vitb16, used as epoch 0")
+    parser.add_argument(
+        "--allow-torchscript",
+        action="store_true",
+        help="let --clip be a TorchScript archive that is none of the CLIPs that OpenAI published",
+    )
     parser.add_argument("--gwa-mean", type=float, default=15.0, help="centre of gwa, epochs (default 15)")
     parser.add_argument("--gwa-std", type=float, default=10.0, help="width of gwa, epochs (default 10)")
     parser.add_argument("--ewa-decay", type=float, default=0.9, help="share that ewa keeps per epoch (default 0.9)")
@@ -49,7 +57,13 @@ def run(args: argparse.Namespace) -> None:
     )
     methods = list(dict.fromkeys(args.methods))
     report = average_run(
-        args.source_dir, args.output_dir, methods=methods, config=config, clip=args.clip or "", pattern=args.pattern
+        args.source_dir,
+        args.output_dir,
+        methods=methods,
+        config=config,
+        clip=args.clip or "",
+        allow_torchscript=args.allow_torchscript,
+        pattern=args.pattern,
     )
     if report.missing:
         epochs = " ".join(map(str, report.missing))
@@ -69,10 +83,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run(args)
     except (ValueError, OSError, MemoryError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(error_line(error), file=sys.stderr)
         return 1
     return 0
 
 
 if __name__ == "__main__":
+    redact_tracebacks()
     sys.exit(main())

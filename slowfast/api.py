@@ -19,7 +19,7 @@ from slowfast.models.clip.config_files import checked_activation
 from slowfast.models.clip.layers import Activation
 from slowfast.models.clip.model import CLIP
 from slowfast.models.clip.text import trim_tokens
-from slowfast.models.clip.weights import clip_activation, clip_entries, load_clip_state_dict
+from slowfast.models.clip.weights import clip_entries, read_clip
 from slowfast.models.similarity import class_logits, unit_norm
 from slowfast.text.tokenizer import Tokenizer
 
@@ -96,6 +96,7 @@ def load_model(
     num_frames: int = 8,
     activation: Activation | None = None,
     experts: ExpertOptions | None = None,
+    allow_torchscript: bool = False,
     device: str | torch.device = "cpu",
     **block_options: Any,  # noqa: ANN401 - the options of the temporal module, checked by name
 ) -> VideoClip:
@@ -108,6 +109,7 @@ def load_model(
         num_frames: frames per clip, T.
         activation: "quick_gelu" or "gelu"; None takes what the file says, and QuickGELU where it says nothing.
         experts: mixtures of experts, for weights that have them.
+        allow_torchscript: whether to read a TorchScript archive that is none of the published CLIPs.
         device: where the model goes.
         **block_options: options of the temporal module under the lower-case names of the MODEL keys, with the
             configuration's defaults: of stcross_attend mask_rate, mask_stride, spatial_repeat, temporal_shuffle,
@@ -127,8 +129,8 @@ def load_model(
         state = clip_entries(weights, source=source)
     else:
         source = str(weights)
-        state = load_clip_state_dict(weights)
-        activation = activation or clip_activation(weights)
+        state, recorded = read_clip(weights, allow_torchscript=allow_torchscript)
+        activation = activation or recorded
     clip = build_clip(
         state,
         temporal_modeling_type=temporal_modeling_type,

@@ -16,6 +16,15 @@ from slowfast.models.clip.arch import ClipSizes
 from slowfast.models.clip.weights import random_clip_state_dict
 
 
+def pytest_configure():
+    """Property tests draw the same examples everywhere, and keep none."""
+    if importlib.util.find_spec("hypothesis"):
+        from hypothesis import settings
+
+        settings.register_profile("same", derandomize=True, deadline=None, database=None, max_examples=60)
+        settings.load_profile("same")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _interrupts():
     """A shell starts background jobs with interrupts ignored, and their processes inherit that."""

@@ -17,6 +17,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from slowfast.utils.errors import error_line
+
 PARTS = {
     "text": "bench_text",
     "scoring": "bench_scoring",
@@ -38,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         modules[args.part].run(args)
     except (ValueError, OSError, MemoryError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(error_line(error), file=sys.stderr)
         return 1
     return 0
 

@@ -18,6 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slowfast.config.redaction import redact, redact_tracebacks
+from slowfast.utils.errors import error_line
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -35,7 +38,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="the file, or the name of a published CLIP such as ViT-B/16")
-    parser.add_argument("target", type=Path, help="the file to write: .pth, .pyth, .pt or .safetensors")
+    parser.add_argument("target", type=Path, help="the file to write: .safetensors, .pth, .pyth or .pt")
     parser.add_argument("--to", choices=("ours", "openai"), default="ours", help="names to write (default ours)")
     parser.add_argument("--from", dest="layout", choices=LAYOUTS, default="auto", help="names that SOURCE must have")
     parser.add_argument("--activation", choices=ACTIVATIONS, help="of the model, where SOURCE does not say")
@@ -63,6 +66,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="take the tensors out of a pickle with foreign objects, in another process, which runs nothing of it",
     )
+    parser.add_argument(
+        "--allow-torchscript",
+        action="store_true",
+        help="read a TorchScript archive that is none of the CLIPs that OpenAI published; nothing of it is run",
+    )
     parser.add_argument("--force", action="store_true", help="replace TARGET if it exists")
     return parser.parse_args(argv)
 
@@ -83,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
     from slowfast.utils.io import sha256_file
 
     check_target(args.target, force=args.force)
-    file = read_source(args.source, allow_pickle=args.allow_pickle)
+    file = read_source(args.source, allow_pickle=args.allow_pickle, allow_torchscript=args.allow_torchscript)
     rules = Rules(
         to=args.to,
         layout=args.layout,
@@ -94,7 +102,9 @@ def run(args: argparse.Namespace) -> None:
     )
     state = file.tensors()
     describe_source(file, state, rules)
-    token_embedding = borrow_token_embedding(state, args.clip, rules, source=str(file.path))
+    token_embedding = borrow_token_embedding(
+        state, args.clip, rules, source=str(file.path), allow_torchscript=args.allow_torchscript
+    )
     conversion = convert(state, rules, source=str(file.path), token_embedding=token_embedding)
     describe(conversion)
     if conversion.faults:
@@ -106,7 +116,7 @@ def run(args: argparse.Namespace) -> None:
     show("sha256", sha256_file(args.target))
 
 
-def read_source(source: str, *, allow_pickle: bool) -> WeightFile:
+def read_source(source: str, *, allow_pickle: bool, allow_torchscript: bool) -> WeightFile:
     """Read the source, which is downloaded if it is the name of a published CLIP.
 
     Raises:
@@ -115,10 +125,18 @@ def read_source(source: str, *, allow_pickle: bool) -> WeightFile:
     from slowfast.models.clip.files import read_weight_file
     from slowfast.models.clip.weights import find_weights
 
-    return read_weight_file(find_weights(source), what="weight file", allow_pickle=allow_pickle)
+    return read_weight_file(
+        find_weights(source),
+        what="weight file",
+        allow_pickle=allow_pickle,
+        allow_torchscript=allow_torchscript,
+        torchscript_flag="--allow-torchscript",
+    )
 
 
-def borrow_token_embedding(state: dict[str, Tensor], clip: str | None, rules: Rules, *, source: str) -> Tensor | None:
+def borrow_token_embedding(
+    state: dict[str, Tensor], clip: str | None, rules: Rules, *, source: str, allow_torchscript: bool
+) -> Tensor | None:
     """Take the token embedding from a raw CLIP if the source lacks it.
 
     Raises:
@@ -138,7 +156,7 @@ def borrow_token_embedding(state: dict[str, Tensor], clip: str | None, rules: Ru
             "--clip ViT-B/16, or whatever CLIP it was tuned from, supplies it"
         )
     show("BORROWED", f"{TOKEN_EMBEDDING} from {clip}, since {source} has none: right if it was not tuned")
-    return load_clip_state_dict(clip)[TOKEN_EMBEDDING]
+    return load_clip_state_dict(clip, allow_torchscript=allow_torchscript)[TOKEN_EMBEDDING]
 
 
 def choose_activation(file: WeightFile, wanted: Activation | None) -> Activation:
@@ -220,7 +238,7 @@ def written(conversion: Conversion) -> list[Tensor]:
 
 def show(title: str, text: str) -> None:
     """Print one line of the report."""
-    print(f"{title:<12} {text}", flush=True)
+    print(redact(f"{title:<12} {text}"), flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -229,10 +247,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run(args)
     except (ValueError, OSError, MemoryError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(error_line(error), file=sys.stderr)
         return 1
     return 0
 
 
 if __name__ == "__main__":
+    redact_tracebacks()
     sys.exit(main())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from run_net import start
 
 from slowfast.config.node import CfgNode, ConfigError
+from slowfast.config.redaction import redact, redact_tracebacks
 from slowfast.utils.parser import (
     assert_and_infer_cfg,
     build_parser,
@@ -87,7 +88,7 @@ def demo(context: ProcessContext, cfg: CfgNode) -> None:
     if context.rank != 0:
         return
     for video_id, best in sorted(item for part in parts for item in part.items()):
-        sys.stdout.write(f"{videos[video_id]}\n")
+        sys.stdout.write(redact(f"{videos[video_id]}\n"))
         for guess in best:
             sys.stdout.write(f"  {guess.probability:7.2%}  {guess.name}\n")
     if missing:
@@ -104,4 +105,5 @@ def _with_templates(cfg: CfgNode) -> CfgNode:
 
 
 if __name__ == "__main__":
+    redact_tracebacks()
     sys.exit(main())

@@ -132,7 +132,9 @@ def _missing_videos(cfg: CfgNode, key: str, split: Split) -> Iterator[tuple[str,
     """Look for a sample of the videos of an annotation file."""
     separator = split.separator or cfg.DATA.PATH_LABEL_SEPARATOR
     prefix = cfg.DATA.PATH_PREFIX if split.prefix is None else split.prefix
-    missing = missing_videos(read_annotations(split.csv, prefix=prefix, separator=separator))
+    allow_outside = cfg.DATA.ALLOW_ABSOLUTE_PATHS
+    records = read_annotations(split.csv, prefix=prefix, separator=separator, allow_outside=allow_outside)
+    missing = missing_videos(records)
     if missing:
         yield f"videos of {key}", f"{len(missing)} of a sample, the first {missing[0].path}"
 
@@ -169,7 +171,9 @@ def _with_stand_ins(cfg: CfgNode, missing: dict[str, str], folder: Path, num_cla
 def _embed_dim(cfg: CfgNode) -> int:
     if cfg.MODEL.ARCH in PUBLISHED:
         return PUBLISHED[cfg.MODEL.ARCH].sizes.embed_dim
-    return ClipSizes.from_state_dict(load_clip_state_dict(cfg.MODEL.CLIP_WEIGHTS)).embed_dim
+    allow_torchscript = cfg.MODEL.CLIP_ALLOW_TORCHSCRIPT
+    state = load_clip_state_dict(cfg.MODEL.CLIP_WEIGHTS, allow_torchscript=allow_torchscript)
+    return ClipSizes.from_state_dict(state).embed_dim
 
 
 def _device(cfg: CfgNode) -> torch.device:

@@ -16,8 +16,8 @@ from slowfast.engine.build import build_launch_plan
 from slowfast.engine.interrupts import Interrupted
 from slowfast.engine.launch import ProcessContext, is_first_process, launch
 from slowfast.utils.distributed import barrier
-from slowfast.utils.errors import USER_ERRORS, describe_error
-from slowfast.utils.logging import get_logger, redact, setup_logging
+from slowfast.utils.errors import USER_ERRORS, error_line
+from slowfast.utils.logging import get_logger, setup_logging
 from slowfast.utils.parser import cfg_to_yaml
 from slowfast.utils.run_lock import run_lock
 
@@ -93,7 +93,7 @@ def guard(action: Callable[[], None]) -> int:
     except ConfigError:
         raise  # main() tells it, with a status of its own
     except USER_ERRORS as error:
-        sys.stderr.write(redact(f"error: {describe_error(error)}\n"))
+        sys.stderr.write(f"{error_line(error)}\n")
         return FAILED
     except Interrupted as end:
         sys.stderr.write(f"{end}\n")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slowfast.datasets.annotations import OFFICIAL, SUBSETS
-from slowfast.utils.errors import USER_ERRORS, describe_error
+from slowfast.utils.errors import USER_ERRORS, error_line
 
 if TYPE_CHECKING:
     from slowfast.datasets.annotations.preparation import Drafts, Preparation
@@ -191,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run(args)
     except USER_ERRORS as error:
-        print(f"error: {describe_error(error)}", file=sys.stderr)
+        print(error_line(error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -146,6 +146,7 @@ def _average(cfg: CfgNode, folder: Path) -> None:
         methods=[cfg.AVERAGE.METHOD],
         config=AverageConfig(start=start, end=end),
         clip=clip,
+        allow_torchscript=cfg.MODEL.CLIP_ALLOW_TORCHSCRIPT,
     )
     if report.missing:
         epochs = " ".join(map(str, report.missing))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from slowfast.config.node import CfgNode, ConfigError
+from slowfast.config.redaction import redact
 from slowfast.datasets.build import build_dataset, build_pool
 from slowfast.datasets.prepared import read_manifest
 from slowfast.datasets.traits import read_traits
@@ -214,7 +215,8 @@ def print_plan(planned: Sequence[PlannedJob], *, full: bool) -> None:
             dataset = read_manifest(cfg.SPLITS.LABEL_DB, plan.job.dataset)
             words = [word for key, value in plan.job.options.items() for word in (key, str(value))]
             weights = cfg.TEST.CUSTOM_LOAD_FILE if phase == "test" and cfg.TEST.CUSTOM_LOAD else ""
-            sys.stdout.write(
+            line = (
                 f"{plan.job.name:<20} {phase:<6} {shlex.join(words)}  videos {cfg.DATA.PATH_PREFIX or dataset.root}"
                 f"{'  weights ' + weights if weights else ''}  -> {plan.folder}\n"
             )
+            sys.stdout.write(redact(line))

@@ -11,7 +11,6 @@ import argparse
 import itertools
 import json
 import os
-import pickle
 import shlex
 import subprocess
 import sys
@@ -19,6 +18,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from slowfast.utils.errors import error_line
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -196,10 +197,13 @@ def train_and_test(work: Workspace, model: str) -> tuple[dict[str, float], Path]
 
 def draw(work: Workspace, scores: dict[str, dict[str, float]], results: Path, chance: float) -> Path:
     """Write the picture."""
-    from slowfast.report.plots import confusion, quickstart_picture, read_learning_curve
+    from slowfast.report.plots import confusion_percent, quickstart_picture, read_learning_curve
+    from slowfast.report.run_tables import read_confusion
 
-    with (results / "predictions.pkl").open("rb") as file:
-        logits, labels = pickle.load(file)  # written by our own test
+    path, damages = results / "splits" / "test" / "confusion.csv", list[str]()
+    confusion = read_confusion(path, damages)
+    if confusion is None:
+        raise ValueError(damages[0] if damages else f"{path}: no such file")
     names = json.loads((work.data / "unseen.json").read_text(encoding="utf-8"))
     stdd, plain = scores["STDD"], scores["plain CLIP"]
     return quickstart_picture(
@@ -215,7 +219,7 @@ def draw(work: Workspace, scores: dict[str, dict[str, float]], results: Path, ch
             "plain CLIP": plain["last epoch"],
             "plain CLIP, averaged": plain["averaged"],
         },
-        matrix=confusion(logits.numpy(), labels.numpy()),
+        matrix=confusion_percent(confusion.counts),
         class_names=[name.removeprefix("a ") for name in names.values()],
         chance=chance,
     )
@@ -275,7 +279,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for model in MODELS:
             scores[model], results[model] = train_and_test(work, model)
     except StageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(error_line(error), file=sys.stderr)
         return 1
     chance = 100.0 / len(json.loads((work.data / "unseen.json").read_text(encoding="utf-8")))
     picture = draw(work, scores, results["STDD"], chance)

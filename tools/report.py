@@ -73,12 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0 written, 1 a folder is not that of a run, 2 a wrong command line, 130 interrupted.
     """
     args = parse_args(argv)
-    from slowfast.utils.errors import USER_ERRORS, describe_error
+    from slowfast.utils.errors import USER_ERRORS, error_line
 
     try:
         run(args)
     except USER_ERRORS as error:
-        print(f"error: {describe_error(error)}", file=sys.stderr)
+        print(error_line(error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

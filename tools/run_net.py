@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from slowfast.config.node import CfgNode
+from slowfast.config.redaction import redact_tracebacks
 from slowfast.utils.parser import (
     assert_and_infer_cfg,
     cfg_to_yaml,
@@ -49,4 +50,5 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
+    redact_tracebacks()
     sys.exit(main())

@@ -13,6 +13,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from slowfast.config.redaction import redact_tracebacks
 from slowfast.config.values import LOOSE_PROTOCOLS, PROTOCOL_NAMES
 from slowfast.utils.parser import build_parser, console_errors, load_config, parse_args
 
@@ -63,4 +64,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    redact_tracebacks()
     sys.exit(main())

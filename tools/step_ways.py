@@ -119,7 +119,7 @@ def configuration(setting: Setting, *, block: str | None, compiled: bool, folder
         cfg.merge_from_list(["MODEL.CLIP_ACTIVATION", "quick_gelu"])
     for key, value in keys.items():
         cfg.merge_from_list([key, value])
-    cfg.DATA.TRAIN_CROP_SIZE = ClipSizes.from_state_dict(clip_weights(StddConfig.from_cfg(cfg))[0]).image_size
+    cfg.DATA.TRAIN_CROP_SIZE = ClipSizes.from_state_dict(clip_weights(StddConfig.from_cfg(cfg))[0].state).image_size
     cfg.freeze()
     return cfg
 
@@ -229,7 +229,7 @@ def _published(setting: Setting) -> Way:
     oracle, device = load_oracle("published_step"), torch.device(setting.device)
     with tempfile.TemporaryDirectory() as folder:
         cfg = configuration(setting, block="stcross_attend", compiled=False, folder=Path(folder))
-        state, _ = clip_weights(StddConfig.from_cfg(cfg))
+        (state, _), _ = clip_weights(StddConfig.from_cfg(cfg))
     text = class_embeddings(setting, width=state["visual.proj"].shape[1]).to(device)
     make_block = partial(
         load_oracle("published_stdd").PublishedBlock,

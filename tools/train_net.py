@@ -24,6 +24,7 @@ from slowfast.engine.build import (
     build_step,
     build_train_config,
     load_into,
+    read_named_checkpoint,
     refuse_other_training,
     training_inputs,
 )
@@ -152,13 +153,13 @@ def _initialise(
     source = broadcast_object(_find_own(cfg) if is_master() else None)
     epoch_reset = False
     if source is None and cfg.TRAIN.CUSTOM_LOAD:
-        custom = read_checkpoint(cfg.TRAIN.CUSTOM_LOAD_FILE)
+        custom = read_checkpoint(cfg.TRAIN.CUSTOM_LOAD_FILE, allow_torchscript=cfg.MODEL.CLIP_ALLOW_TORCHSCRIPT)
         load_into(method, custom.model_state, source=custom.path, activation=custom.activation)
     if source is None and cfg.TRAIN.CHECKPOINT_FILE_PATH:
         source, epoch_reset = Path(cfg.TRAIN.CHECKPOINT_FILE_PATH), cfg.TRAIN.CHECKPOINT_EPOCH_RESET
     if source is None:
         return Progress()
-    checkpoint = read_checkpoint(source, clear_name_patterns=cfg.TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN)
+    checkpoint = read_named_checkpoint(cfg, source)
     if not epoch_reset:
         refuse_other_training(cfg, checkpoint, inputs_sha256=inputs_sha256)
     prefixes = (*method.optional_prefixes, *method.transient_prefixes)

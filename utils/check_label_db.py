@@ -14,6 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from slowfast.config.redaction import redact
+
 LABEL_DB = Path(__file__).resolve().parents[1] / "label_db"
 _SHOWN = 50
 _TITLES = {
@@ -55,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     unknown = [name for name in args.dataset or () if name not in known]
     if unknown or not args.root.is_dir():
         fault = f"--dataset: unknown value {unknown[0]!r}" if unknown else f"--root: {args.root} is not a folder"
-        print(f"error: {fault}; allowed: {', '.join(known) if unknown else 'a folder of texts'}", file=sys.stderr)
+        allowed = ", ".join(known) if unknown else "a folder of texts"
+        print(redact(f"error: {fault}; allowed: {allowed}"), file=sys.stderr)
         return 2
     reports = [check_dataset(args.root, known[name]) for name in args.dataset or known]
     faults = [fault for report in reports for fault in report.faults]

@@ -19,7 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slowfast.utils.errors import USER_ERRORS, describe_error
+from slowfast.config.redaction import redact_tracebacks
+from slowfast.utils.errors import USER_ERRORS, error_line
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +60,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--stem", help="beginning of the file name (default classes_text_feats, as published for training sets)")
     add("--device", default="cpu", help="cpu (default), cuda, cuda:1")
     add("--batch-size", type=int, default=256, help="texts at a time (default 256)")
+    add("--allow-torchscript", action="store_true", help="let --clip be a TorchScript archive of unknown origin")
     add("--force", action="store_true", help="replace a file of other features")
     add("--show", metavar="CLASS", help="print the graph and the prompts of a class")
     add("--plot", type=Path, metavar="FILE", help="draw the graph of the class of --show: .svg, .png, .pdf")
@@ -97,7 +99,9 @@ def make_table(args: argparse.Namespace) -> PromptTable:
     return replace(table, names=names)
 
 
-def load_clip(source: str, *, activation: Activation | None = None) -> tuple[CLIP, str]:
+def load_clip(
+    source: str, *, activation: Activation | None = None, allow_torchscript: bool = False
+) -> tuple[CLIP, str]:
     """Build a plain CLIP, also from the weights of a tuned one; returns it and what file names call it.
 
     Raises:
@@ -108,7 +112,7 @@ def load_clip(source: str, *, activation: Activation | None = None) -> tuple[CLI
     from slowfast.models.build import build_clip
     from slowfast.models.clip.arch import PUBLISHED, ClipSizes, published_clip
     from slowfast.models.clip.model import CLIP
-    from slowfast.models.clip.weights import clip_activation, load_clip_state_dict, random_clip_state_dict
+    from slowfast.models.clip.weights import random_clip_state_dict, read_clip
 
     if source.startswith(RANDOM):
         published = published_clip(source.removeprefix(RANDOM))
@@ -118,7 +122,7 @@ def load_clip(source: str, *, activation: Activation | None = None) -> tuple[CLI
         state, recorded = random_clip_state_dict(published.sizes, seed=0), None
         name = f"random-{published.name}"
     else:
-        state, recorded = load_clip_state_dict(source), clip_activation(source)
+        state, recorded = read_clip(source, allow_torchscript=allow_torchscript)
         archives = {Path(entry.url).name: entry.name for entry in PUBLISHED.values()}
         known = published_clip(source)
         name = known.name if known else archives.get(Path(source).name, Path(source).stem)
@@ -182,7 +186,7 @@ def encode(args: argparse.Namespace) -> None:
     from slowfast.utils.io import sha256_tensors
 
     device, table = device_of(args.device), make_table(args)
-    clip, model = load_clip(args.clip, activation=args.activation)
+    clip, model = load_clip(args.clip, activation=args.activation, allow_torchscript=args.allow_torchscript)
     tower = {name: tensor for name, tensor in clip.state_dict().items() if name.startswith(TEXT_TOWER)}
     weights = f"{sha256_tensors(tower)} {activation_of(clip)}"
     counts = table.mask.sum(dim=1).tolist()
@@ -226,10 +230,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         show(args) if args.show else encode(args)
     except (*USER_ERRORS, MemoryError) as error:
-        print(f"error: {describe_error(error)}", file=sys.stderr)
+        print(error_line(error), file=sys.stderr)
         return 1
     return 0
 
 
 if __name__ == "__main__":
+    redact_tracebacks()
     sys.exit(main())

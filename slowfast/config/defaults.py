@@ -164,6 +164,9 @@ _C.DATA = CfgNode()
 _C.DATA.PATH_TO_DATA_DIR = ""
 _C.DATA.PATH_PREFIX = ""
 _C.DATA.PATH_LABEL_SEPARATOR = " "
+# Let rows of annotation files name videos outside PATH_PREFIX: by an absolute path, or one that climbs out with "..".
+# Without a prefix there is nothing to leave, and every path is taken. Ours.
+_C.DATA.ALLOW_ABSOLUTE_PATHS = False
 # JSON {"0": "class name", ...}, keys 0 to K-1; K is the number of classes of the classifier. Open-VCLIP.
 _C.DATA.INDEX_LABEL_MAPPING_FILE = ""
 # Several sentences per class instead of templates: a tensor (K, n, E) and the two-way max-mean score. STDD.
@@ -259,6 +262,8 @@ _C.MODEL.CLIP_WEIGHTS = ""
 _C.MODEL.CLIP_ACTIVATION = "auto"
 # Folder of downloaded CLIP archives; empty: ~/.cache/clip. Ours.
 _C.MODEL.CLIP_CACHE_DIR = ""
+# Read a TorchScript archive whose sha256 is none of the published CLIPs'; nothing of it is run either way. Ours.
+_C.MODEL.CLIP_ALLOW_TORCHSCRIPT = False
 # Number of classes; only compared with the label map, which decides: a run that finds another number says so.
 # PySlowFast.
 _C.MODEL.NUM_CLASSES = 400

@@ -10,6 +10,7 @@ import yaml
 
 from slowfast.config.defaults import assert_and_infer_cfg, get_cfg
 from slowfast.config.node import CfgNode, ConfigError
+from slowfast.config.redaction import redact
 
 _NO_MATTER = {
     "OUTPUT_DIR": "",
@@ -24,6 +25,8 @@ _NO_MATTER = {
     "DATA.CACHE_DIR": "",
     "DATA.CACHE_GB": 0.0,
     "MODEL.CLIP_CACHE_DIR": "",
+    "MODEL.CLIP_ALLOW_TORCHSCRIPT": False,
+    "DATA.ALLOW_ABSOLUTE_PATHS": False,
     "SPLITS.LABEL_DB": "label_db",
     "DATA.TEXT_AUG_FEATURE_FILE": "",
     "TRAIN.CUSTOM_LOAD_FILE": None,
@@ -74,8 +77,19 @@ The content of the files counts all the same, as a hash beside the configuration
 
 
 def cfg_to_yaml(cfg: CfgNode) -> str:
-    """Write a configuration as YAML; loading the text gives the same configuration."""
-    return str(yaml.dump(cfg.to_dict(), Dumper=_ConfigDumper, sort_keys=True, width=10**6, allow_unicode=True))
+    """Write a configuration as YAML; loading the text gives the same configuration, but for secrets in its values."""
+    values = _without_secrets(cfg.to_dict())
+    return str(yaml.dump(values, Dumper=_ConfigDumper, sort_keys=True, width=10**6, allow_unicode=True))
+
+
+def _without_secrets(value: Any) -> Any:  # noqa: ANN401 - a tree of plain values
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {key: _without_secrets(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_secrets(inner) for inner in value]
+    return value
 
 
 class _ConfigDumper(yaml.SafeDumper):

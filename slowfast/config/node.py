@@ -16,6 +16,8 @@ from slowfast.config.legacy import reason_absent
 
 _LEAF_TYPES = (tuple, list, str, int, float, bool, type(None))
 _OPTIONAL = "_optional_keys"
+_MAX_VALUES = 100_000
+_TOO_LARGE = f"too deep or too large; a config has at most {_MAX_VALUES} values"
 
 
 class ConfigError(ValueError):
@@ -131,10 +133,31 @@ def _read_yaml(path: Path, *, named_by: Path | None) -> dict[str, Any]:
         raise ConfigError(f"{path}: not a text file in UTF-8") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: {_one_line(error)}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: {_TOO_LARGE}") from None
+    _refuse_bomb(values, path)
     if not isinstance(values, dict):
         found = "an empty file" if values is None else type(values).__name__
         raise ConfigError(f"{path}: a config must be a YAML mapping of keys to values, found {found}")
     return values
+
+
+def _refuse_bomb(values: object, path: Path) -> None:
+    """Refuse a file whose aliases stand for more than a configuration holds: copies and messages would write them out.
+
+    Raises:
+        ConfigError: if the values, aliases written out, are too many, or contain themselves.
+    """
+    count, pending = 0, [values]
+    while pending:
+        value = pending.pop()
+        count += 1
+        if count > _MAX_VALUES:
+            raise ConfigError(f"{path}: {_TOO_LARGE}")
+        if isinstance(value, dict):
+            pending += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple | set):
+            pending += value
 
 
 def _one_line(error: yaml.YAMLError) -> str:

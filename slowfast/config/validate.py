@@ -7,6 +7,7 @@ from typing import Any
 
 from slowfast.config.legacy import REMOVED
 from slowfast.config.node import CfgNode, ConfigError, one_of
+from slowfast.config.paths import escape_of, is_plain_name
 from slowfast.config.values import (
     ARCH_GRIDS,
     CHOICES,
@@ -52,6 +53,7 @@ def check(cfg: CfgNode, *, methods: Sequence[str]) -> None:
     _check_lists(leaves)
     for rule in (
         _check_machines,
+        _check_names,
         _check_protocol,
         _check_data,
         _check_architecture,
@@ -114,6 +116,20 @@ def _check_machines(cfg: CfgNode) -> None:
     views = cfg.TEST.NUM_ENSEMBLE_VIEWS
     if views < 1 and views != -1:
         raise ConfigError(f"TEST.NUM_ENSEMBLE_VIEWS: {views} is out of range; allowed: at least 1, or -1 for a series")
+
+
+def _check_names(cfg: CfgNode) -> None:
+    """What a run writes stays in OUTPUT_DIR, and a dataset in SPLITS.LABEL_DB, whatever a file calls them."""
+    for key, name, folder in (
+        ("TEST.SAVE_RESULTS_PATH", cfg.TEST.SAVE_RESULTS_PATH, "OUTPUT_DIR"),
+        ("TENSORBOARD.LOG_DIR", cfg.TENSORBOARD.LOG_DIR, "OUTPUT_DIR"),
+        ("SPLITS.DATASET", cfg.SPLITS.DATASET, "SPLITS.LABEL_DB"),
+        ("SPLITS.SOURCE", cfg.SPLITS.SOURCE, "SPLITS.LABEL_DB"),
+    ):
+        if reason := escape_of(name):
+            raise ConfigError(f"{key}: {name!r} {reason}; allowed: a name inside {folder}")
+    if cfg.TASK and not is_plain_name(cfg.TASK):
+        raise ConfigError(f"TASK: {cfg.TASK!r} begins the names of checkpoints; allowed: a name without separators")
 
 
 def _check_protocol(cfg: CfgNode) -> None:

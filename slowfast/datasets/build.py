@@ -167,6 +167,7 @@ def _records(split: Split, *, cfg: "CfgNode") -> list[VideoRecord]:
         prefix=prefix,
         separator=split.separator or cfg.DATA.PATH_LABEL_SEPARATOR,
         num_classes=len(split.label_set),
+        allow_outside=cfg.DATA.ALLOW_ABSOLUTE_PATHS,
     )
     _refuse_missing_videos(split.csv, records, prefix)
     return records

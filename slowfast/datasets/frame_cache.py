@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -127,7 +128,7 @@ class CachedDecoder:
 
 def decoder_version(decode: Callable[..., Any]) -> list[str]:
     """What the frames of a decoder may depend on: versions of the libraries, and hashes of its source."""
-    module = __import__(decode.__module__, fromlist=["__file__"])
+    module = sys.modules[decode.__module__]
     sources = sorted({str(m.__file__) for m in (module, pyav_decode, packets)})
     versions = [f"{name} {metadata.version(name)}" for name in ("av", "torchcodec") if _is_installed(name)]
     return [decode.__module__, *versions, *map(sha256_file, sources)]

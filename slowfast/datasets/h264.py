@@ -127,7 +127,7 @@ def read_mark(path: Path) -> dict[str, Any] | None:
     try:
         with av.open(str(path), metadata_errors="ignore") as container:
             mark = json.loads(container.metadata.get("comment", ""))[_MARK]
-    except (av.FFmpegError, OSError, ValueError, KeyError, TypeError):
+    except (av.FFmpegError, OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return mark if isinstance(mark, dict) else None
 

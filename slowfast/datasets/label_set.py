@@ -55,6 +55,8 @@ class LabelSet:
             name = mapping[str(index)]
             if not isinstance(name, str) or not name.strip():
                 raise ValueError(f'{path}: key "{index}": expected a class name, found {name!r}')
+            if any("\ud800" <= character <= "\udfff" for character in name):
+                raise ValueError(f'{path}: key "{index}": {name!r} has half a character, which no file can hold')
             names.append(name)
         return cls.from_names(names)
 
@@ -80,6 +82,8 @@ def _read_mapping(path: Path) -> dict[str, object]:
         mapping = json.loads(text, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not valid JSON (line {error.lineno}: {error.msg})") from error
+    except (RecursionError, ValueError) as error:  # nested without end, a number of thousands of digits
+        raise ValueError(f"{path}: not a label file ({error})") from error
     except _RepeatedKeyError as error:
         raise ValueError(f'{path}: key "{error}" occurs twice') from error
     if not isinstance(mapping, dict) or not mapping:

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from slowfast.config.paths import is_plain_name
 from slowfast.datasets.label_set import LabelSet
 
 Mode = Literal["train", "val", "test"]
@@ -38,6 +39,9 @@ class Split:
     official: int | None = None
 
     def __post_init__(self) -> None:
+        if not is_plain_name(self.name):
+            # Result files lie in a folder of this name.
+            raise ValueError(f"split {self.name!r}: a name must be that of one folder, without separators")
         if self.mode not in ("train", "val", "test"):
             raise ValueError(f"split {self.name!r}: mode {self.mode!r} is not one of train, val, test")
         if self.views < 1:

@@ -17,7 +17,8 @@ from slowfast.engine.average import (
     missing_epochs,
 )
 from slowfast.models.clip.files import ACTIVATION_ENTRY
-from slowfast.models.clip.weights import clip_activation, load_clip_state_dict
+from slowfast.models.clip.layers import Activation
+from slowfast.models.clip.weights import clip_activation, read_clip
 from slowfast.utils.io import atomic_save
 
 
@@ -50,6 +51,7 @@ def average_run(
     methods: Sequence[str],
     config: AverageConfig,
     clip: str = "",
+    allow_torchscript: bool = False,
     pattern: str = DEFAULT_PATTERN,
 ) -> AverageReport:
     """Average the checkpoints of a folder with one or more methods, and write {method}_{start}_{end}.pth of each.
@@ -60,16 +62,19 @@ def average_run(
         methods: names of `average.METHODS`.
         config: window and shape.
         clip: raw CLIP to use as epoch 0, a file or a name such as vitb16; empty: none.
+        allow_torchscript: whether `clip` may be a TorchScript archive that is none of the published CLIPs.
         pattern: glob of the checkpoints' names.
 
     Raises:
         ValueError: if there is no checkpoint in the window, or they do not belong to one model.
     """
     members = find_members(source_dir, config, pattern=pattern)
+    found = {str(path): clip_activation(path) for path in (Path(source_dir) / member.name for member in members)}
     if clip:
-        members = [clip_member(lambda: load_clip_state_dict(clip), name=clip), *members]
-    files = [clip if member.clip_only else Path(source_dir) / member.name for member in members]
-    record = _activation_record(files)
+        raw = read_clip(clip, allow_torchscript=allow_torchscript)
+        found = {clip: raw.activation, **found}
+        members = [clip_member(lambda: raw.state, name=clip), *members]
+    record = _activation_record(found)
     results = average(members, methods, config)
     paths = {}
     for method in methods:
@@ -78,13 +83,16 @@ def average_run(
     return AverageReport(members=members, missing=missing_epochs(members, config), results=results, paths=paths)
 
 
-def _activation_record(files: Sequence[str | Path]) -> dict[str, str]:
+def _activation_record(activations: Mapping[str, Activation | None]) -> dict[str, str]:
     """What the averaged files say about the activation of their CLIP, if the checkpoints say anything.
+
+    Args:
+        activations: file -> activation.
 
     Raises:
         ValueError: if they have different ones.
     """
-    found = {str(file): activation for file in files if (activation := clip_activation(file)) is not None}
+    found = {file: activation for file, activation in activations.items() if activation is not None}
     if len(set(found.values())) > 1:
         texts = ", ".join(f"{file} has {activation}" for file, activation in found.items())
         raise ValueError(f"weights of models with different activations cannot be averaged: {texts}")

@@ -27,7 +27,7 @@ from slowfast.methods.base import Method
 from slowfast.models.clip.experts import experts_like_clip
 from slowfast.models.clip.layers import Activation
 from slowfast.models.clip.layouts import CLIP_PREFIX
-from slowfast.models.clip.weights import clip_activation, load_clip_state_dict
+from slowfast.models.clip.weights import read_clip
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -135,7 +135,7 @@ def build_step(
         sample_high=cfg.TRAIN.LINEAR_CONNECT_SAMPLE_R,
     )
     method = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
-    raw_clip = _raw_clip(method, source=cfg.TRAIN.CLIP_ORI_PATH, cache_dir=cfg.MODEL.CLIP_CACHE_DIR)
+    raw_clip = _raw_clip(cfg, method)
     return InterpolatedWeightStep(plain, raw_clip=raw_clip, config=interpolation), scaler
 
 
@@ -227,28 +227,45 @@ def refuse_other_training(cfg: CfgNode, checkpoint: Checkpoint, *, inputs_sha256
     logger.warning("%s; going on all the same (TRAIN.FORCE_RESUME)", text)
 
 
-def _raw_clip(method: nn.Module, *, source: str | None, cache_dir: str) -> RawClip:
+def _raw_clip(cfg: CfgNode, method: nn.Module) -> RawClip:
     """Raw CLIP of TRAIN.CLIP_ORI_PATH, or the one that the method was built from."""
+    source = cfg.TRAIN.CLIP_ORI_PATH
     if not source:
         logger.info("TRAIN.LINEAR_CONNECT_CLIMB: raw CLIP is the CLIP that the model was built from")
         return RawClip(method, clip_parameters(method), source="TRAIN.LINEAR_CONNECT_CLIMB")
-    weights = _named_clip(method, key="TRAIN.CLIP_ORI_PATH", source=source, cache_dir=cache_dir)
+    weights = _named_clip(cfg, method, key="TRAIN.CLIP_ORI_PATH", source=source)
     return RawClip(method, weights, source=f"TRAIN.CLIP_ORI_PATH: {source}")
 
 
-def _named_clip(method: nn.Module, *, key: str, source: str, cache_dir: str) -> dict[str, Tensor]:
+def _named_clip(cfg: CfgNode, method: nn.Module, *, key: str, source: str) -> dict[str, Tensor]:
     """Read the raw CLIP that a key names, for a method with the same activation.
 
     Raises:
         ValueError: naming the key, if it is not usable.
     """
     try:
-        weights = load_clip_state_dict(source, cache_dir=cache_dir or None)
-        activation = clip_activation(source, cache_dir=cache_dir or None)
+        clip = read_clip(
+            source,
+            cache_dir=cfg.MODEL.CLIP_CACHE_DIR or None,
+            allow_torchscript=cfg.MODEL.CLIP_ALLOW_TORCHSCRIPT,
+        )
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from error
-    check_activation(method, activation, source=f"{key}: {source}")
-    return weights
+    check_activation(method, clip.activation, source=f"{key}: {source}")
+    return clip.state
+
+
+def read_named_checkpoint(cfg: CfgNode, source: str | Path) -> Checkpoint:
+    """Read a checkpoint as the configuration wants its names and its container.
+
+    Raises:
+        ValueError: if the file is missing, damaged, something else, or not allowed.
+    """
+    return read_checkpoint(
+        source,
+        clear_name_patterns=cfg.TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN,
+        allow_torchscript=cfg.MODEL.CLIP_ALLOW_TORCHSCRIPT,
+    )
 
 
 def load_test_weights(cfg: CfgNode, method: Method) -> Path | None:
@@ -275,12 +292,10 @@ def load_test_weights(cfg: CfgNode, method: Method) -> Path | None:
     if not source:
         logger.info("Testing CLIP as it was built: no checkpoint is named, and OUTPUT_DIR holds none")
         return None
-    checkpoint = read_checkpoint(source, clear_name_patterns=cfg.TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN)
+    checkpoint = read_named_checkpoint(cfg, source)
     state = checkpoint.model_state
     if test.CUSTOM_LOAD and test.PATCHING_MODEL:
-        clip = _named_clip(
-            method, key="TEST.CLIP_ORI_PATH", source=test.CLIP_ORI_PATH, cache_dir=cfg.MODEL.CLIP_CACHE_DIR
-        )
+        clip = _named_clip(cfg, method, key="TEST.CLIP_ORI_PATH", source=test.CLIP_ORI_PATH)
         clip |= experts_like_clip(clip, [name.removeprefix(CLIP_PREFIX) for name in state])
         state = patch_state(clip, state, ratio=test.PATCHING_RATIO)
         logger.info("Mixed raw CLIP into the weights, ratio %s", test.PATCHING_RATIO)

@@ -22,6 +22,7 @@ from slowfast.models.clip.layouts import (
     require_token_embedding,
     without_wrappers,
 )
+from slowfast.models.clip.weights import TORCHSCRIPT_FLAGS
 from slowfast.utils.distributed import is_master
 from slowfast.utils.io import atomic_save
 
@@ -135,18 +136,23 @@ def save_checkpoint(
     manifest.record(target, sha256=sha256)
 
 
-def read_checkpoint(path: str | Path, *, clear_name_patterns: Sequence[str] = ()) -> Checkpoint:
+def read_checkpoint(
+    path: str | Path, *, clear_name_patterns: Sequence[str] = (), allow_torchscript: bool = False
+) -> Checkpoint:
     """Read a checkpoint, a file of averaged weights, or a CLIP of any known layout, whose names become ours.
 
     Args:
         path: the file, safetensors included.
         clear_name_patterns: the first occurrence of each is removed from every name.
+        allow_torchscript: whether a TorchScript archive is read that is none of the published CLIPs.
 
     Raises:
         ValueError: if the file is missing, damaged or something else.
     """
     source = Path(path)
-    file = read_weight_file(source, what="checkpoint")
+    file = read_weight_file(
+        source, what="checkpoint", allow_torchscript=allow_torchscript, torchscript_flag=TORCHSCRIPT_FLAGS
+    )
     state = _model_state(file, clear_name_patterns, source=source)
     content = file.entries if file.entry == _STATE else {}
     epoch, optimizer_state = content.get("epoch"), content.get("optimizer_state")

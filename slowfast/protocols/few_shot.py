@@ -103,5 +103,5 @@ class FewShot(EvalProtocol):
 
     def _videos(self, list_name: str) -> set[str]:
         split = self._splits.split(list_name, "test")
-        records = read_annotations(split.csv, prefix=split.prefix or "", separator=split.separator or ",")
+        records = read_annotations(split.csv, separator=split.separator or ",")  # only names are compared
         return {Path(record.path).name for record in records}

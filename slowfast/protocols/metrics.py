@@ -39,6 +39,8 @@ class Tally:
         self.num_classes = num_classes
         self.confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
         """Videos by true class (row) and best-scored class (column), (K, K)."""
+        self.top1 = torch.zeros(num_classes, dtype=torch.int64)
+        """Videos of each class whose label is scored best, (K,): the diagonal, but for scores that are no numbers."""
         self.top5 = torch.zeros(num_classes, dtype=torch.int64)
         """Videos of each class whose label is among the five best, (K,)."""
 
@@ -49,23 +51,20 @@ class Tally:
         assert logits.shape == (len(label), self.num_classes), f"logits {tuple(logits.shape)}, {self.num_classes=}"
         cells = label * self.num_classes + logits.argmax(dim=1)
         self.confusion += torch.bincount(cells, minlength=self.num_classes**2).view_as(self.confusion)
-        hits = label[topk_correct(logits, label, k=5)]
-        self.top5 += torch.bincount(hits, minlength=self.num_classes)
+        rank = label_rank(logits, label)
+        self.top1 += torch.bincount(label[rank < 1], minlength=self.num_classes)
+        self.top5 += torch.bincount(label[rank < 5], minlength=self.num_classes)
 
     def merge(self, other: Tally) -> None:
         """Add the counts of other videos, of the same classes."""
         self.confusion += other.confusion
+        self.top1 += other.top1
         self.top5 += other.top5
 
     @property
     def videos(self) -> Tensor:
         """Videos of each class, (K,), int64."""
         return self.confusion.sum(dim=1)
-
-    @property
-    def top1(self) -> Tensor:
-        """Videos of each class whose label is scored best, (K,), int64."""
-        return self.confusion.diagonal().clone()
 
     @property
     def num_scored(self) -> int:

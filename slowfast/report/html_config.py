@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from slowfast.config.redaction import redact
 from slowfast.report.html_element import Markup, element, join, name_of, table
 from slowfast.report.html_results import Named, members, place
 from slowfast.report.run_folder import Evaluation, Run
-from slowfast.utils.logging import redact
 
 MOST_MISSING = 500
 _SHOWN_MISSING = 10
 _SECRET_KEY = re.compile(r"(?:^|[._])(?:API_?KEY|ACCESS_?KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$", re.IGNORECASE)
-_CREDENTIALS_IN_URL = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 _FACTS = {
     "weights": "weights",
     "weights_sha256": "sha256 of the weights file",
@@ -28,7 +27,7 @@ def hide(text: str, *, key: str = "") -> str:
     """Text without API keys, tokens and passwords; all of it if the key is the name of a secret."""
     if _SECRET_KEY.search(key) and text not in ('""', "null", "false"):
         return "***"
-    return _CREDENTIALS_IN_URL.sub("***", redact(text))
+    return redact(text)
 
 
 def facts_section(runs: Sequence[Named]) -> Markup:

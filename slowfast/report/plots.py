@@ -59,19 +59,17 @@ def _epochs_passed(stats: Mapping[str, Any]) -> float:
     return float(str(stats["epoch"]).split("/")[0])
 
 
-def confusion(logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+def confusion_percent(counts: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
     """Confusion matrix in percent of each true class.
 
     Args:
-        logits: scores, (V, K).
-        labels: class numbers, (V,).
+        counts: videos by true class (row) and predicted class (column), (K, K).
 
     Returns:
-        Row: true class, column: predicted class, (K, K). A class without videos has a row of zeros.
+        The shares, (K, K). A class without videos has a row of zeros.
     """
-    matrix = np.zeros((logits.shape[1], logits.shape[1]))
-    np.add.at(matrix, (labels, logits.argmax(axis=1)), 1)
-    return 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    shares: NDArray[np.float64] = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return shares
 
 
 def quickstart_picture(

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from slowfast.config.redaction import redact
 from slowfast.utils.io import atomic_write_text, atomic_writer
 from slowfast.utils.provenance import git_revision, package_versions
 
@@ -100,7 +101,11 @@ class RunResult:
 def to_dict(result: RunResult) -> dict[str, Any]:
     """The content of `results.json`."""
     content = asdict(result)
-    content["missing"] = list(result.missing)
+    # Paths and messages come from outside, and a results.json is passed on.
+    content["weights"] = redact(result.weights)
+    content["missing"] = [redact(line) for line in result.missing]
+    for split in content["splits"].values():
+        split["csv"] = redact(split["csv"])
     return {"format": FORMAT, "coverage": result.coverage, **content}
 
 

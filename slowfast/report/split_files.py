@@ -11,6 +11,7 @@ from types import TracebackType
 
 from torch import Tensor
 
+from slowfast.config.redaction import redact
 from slowfast.protocols.metrics import Tally, topk_correct
 from slowfast.utils.io import atomic_write_text, atomic_writer
 
@@ -63,7 +64,7 @@ class SplitFiles:
         self.tally.add(logits, label)
         predicted, found = logits.argmax(dim=1).tolist(), topk_correct(logits, label, k=5).tolist()
         rows = [
-            (self._paths[index], self._names[true], self._names[best], int(hit))
+            (redact(self._paths[index]), self._names[true], self._names[best], int(hit))
             for index, true, best, hit in zip(video_id.tolist(), label.tolist(), predicted, found, strict=True)
         ]
         self._file.write(_csv_lines(rows).encode())

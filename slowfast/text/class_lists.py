@@ -113,7 +113,7 @@ def _read_ids(file: Path, *, num_names: int, num_classes: int) -> list[int]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{file}: cannot read the positions ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: not readable as JSON ({error})") from error
     if not isinstance(content, list):
         raise ValueError(f"{file}: holds {type(content).__name__}; expected a list of positions")

@@ -168,6 +168,14 @@ def _dump(content: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=120)
 
 
+def _parse(text: str) -> Any:  # noqa: ANN401 - YAML
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
 def _read_mapping(path: str | Path) -> dict[Any, Any]:
     file = Path(path)
     if not file.is_file():
@@ -175,7 +183,7 @@ def _read_mapping(path: str | Path) -> dict[Any, Any]:
     if file.stat().st_size > MAX_FILE_BYTES:
         raise ValueError(f"{file}: has {file.stat().st_size} bytes; allowed: {MAX_FILE_BYTES}")
     try:
-        content = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
+        content = _parse(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{file}: not readable as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):

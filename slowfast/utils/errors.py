@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from slowfast.config.redaction import redact
+
 USER_ERRORS = (ValueError, FloatingPointError, OSError)
 """Wrong values and files, a diverged loss, a full or forbidden disk. Anything else is a defect of the program."""
 
@@ -11,3 +13,8 @@ def describe_error(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return str(error)
+
+
+def error_line(error: BaseException) -> str:
+    """What a program says on stderr before it ends, without secrets."""
+    return redact(f"error: {describe_error(error)}")

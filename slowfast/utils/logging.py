@@ -6,7 +6,6 @@ import contextlib
 import decimal
 import logging
 import math
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,11 +13,11 @@ from typing import Any
 
 import simplejson
 
+from slowfast.config.redaction import redact
 from slowfast.utils.io import append_line
 
 ROOT_NAME = "slowfast"
 JSON_STATS_FILE = "json_stats.log"
-_SECRETS = re.compile(r"\b(sk-|hf_|Bearer\s+)[A-Za-z0-9._~+/=-]{6,}")
 
 
 def get_logger(name: str) -> logging.Logger:
@@ -29,17 +28,6 @@ def get_logger(name: str) -> logging.Logger:
     """
     inside = name == ROOT_NAME or name.startswith(f"{ROOT_NAME}.")
     return logging.getLogger(name if inside else f"{ROOT_NAME}.{name}")
-
-
-def redact(text: str) -> str:
-    """Replace API keys and tokens by their kind.
-
-    Args:
-        text: any text, for instance a whole log line.
-
-    Returns: the text with the secret parts replaced by `***`.
-    """
-    return _SECRETS.sub(r"\1***", text)
 
 
 class RedactingFormatter(logging.Formatter):

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from slowfast.config.defaults import assert_and_infer_cfg, get_cfg
 from slowfast.config.identity import cfg_hash, cfg_to_yaml, numbers_config, numbers_hash, training_config
 from slowfast.config.node import CfgNode, ConfigError
+from slowfast.config.redaction import redact
 
 __all__ = [
     "ConfigError",
@@ -154,7 +155,7 @@ def console_errors() -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(redact(f"error: {error}\n"))
         raise SystemExit(2) from None
 
 

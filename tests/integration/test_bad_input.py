@@ -296,6 +296,9 @@ def test_mask_that_does_not_divide_the_patches(refused):
 # -------------------------------------------------------------------------------------------------------------- videos
 
 
+OUTSIDE = {"DATA.ALLOW_ABSOLUTE_PATHS": True}
+
+
 def break_videos(folder, split, *, bad, total):
     """Rewrite a split's csv so that the videos of some rows cannot be decoded; returns their paths."""
     lines = (folder / f"{split}.csv").read_text(encoding="utf-8").split()
@@ -304,6 +307,7 @@ def break_videos(folder, split, *, bad, total):
         if row in bad:
             path = folder / f"broken{row}.mp4"
             path.write_bytes(b"no video at all")
+            # a path outside DATA.PATH_PREFIX, which takes OUTSIDE
             lines[row] = f"{path},{lines[row].split(',')[1]}"
             broken.append(path)
     (folder / f"{split}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -313,7 +317,7 @@ def break_videos(folder, split, *, bad, total):
 def test_one_undecodable_test_video_is_reported_not_replaced(net, copied):
     (broken,) = break_videos(copied, "test", bad={1}, total=5)
     out_dir = copied / "out"
-    status, out, err = net({**TEST_ONLY, "OUTPUT_DIR": out_dir, "DATA.PATH_TO_DATA_DIR": copied})
+    status, out, err = net({**TEST_ONLY, "OUTPUT_DIR": out_dir, **OUTSIDE, "DATA.PATH_TO_DATA_DIR": copied})
     assert (status, err) == (0, "")
     results = json.loads((out_dir / "results.json").read_text(encoding="utf-8"))
     assert (results["num_videos"], results["num_scored"], results["coverage"]) == (5, 4, 0.8)
@@ -322,9 +326,37 @@ def test_one_undecodable_test_video_is_reported_not_replaced(net, copied):
     assert f"not scored: {broken}: " in out
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("{folder}/a.mp4", "is an absolute path"), ("../{folder.name}/a.mp4", "climbs out with '..'")],
+)
+def test_a_list_does_not_lead_out_of_the_folder_of_the_videos(refused, copied, dataset, name, reason):
+    name = name.format(folder=copied)
+    (copied / "test.csv").write_text(f"{name},0\n", encoding="utf-8")
+    assert refused({**TEST_ONLY, "DATA.PATH_TO_DATA_DIR": copied}) == (
+        f"{copied / 'test.csv'}:1: the path {name!r} {reason}, away from the folder of the videos "
+        f"{str(dataset / 'videos')!r}; allowed with DATA.ALLOW_ABSOLUTE_PATHS True"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("TEST.SAVE_RESULTS_PATH", "../x.pkl", "'../x.pkl' climbs out with '..'; allowed: a name inside OUTPUT_DIR"),
+        ("TEST.SAVE_RESULTS_PATH", "/tmp/x.pkl", "'/tmp/x.pkl' is an absolute path; allowed: a name inside OUTPUT_DIR"),
+        ("TENSORBOARD.LOG_DIR", "a/../..", "'a/../..' climbs out with '..'; allowed: a name inside OUTPUT_DIR"),
+        ("SPLITS.DATASET", "../ucf101", "'../ucf101' climbs out with '..'; allowed: a name inside SPLITS.LABEL_DB"),
+        ("TASK", "../x", "'../x' begins the names of checkpoints; allowed: a name without separators"),
+    ],
+)
+def test_names_of_files_stay_in_their_folder(refused, tmp_path, key, value, message):
+    assert refused({key: value}, status=2) == f"{key}: {message}"
+    assert not (tmp_path / "out").exists()
+
+
 def test_no_decodable_test_video(refused, copied):
     break_videos(copied, "test", bad=set(range(5)), total=5)
-    assert refused({**TEST_ONLY, "DATA.PATH_TO_DATA_DIR": copied}) == (
+    assert refused({**TEST_ONLY, **OUTSIDE, "DATA.PATH_TO_DATA_DIR": copied}) == (
         f"{copied / 'test.csv'}: none of its 5 videos could be decoded"
     )
 
@@ -335,6 +367,7 @@ def test_training_replaces_and_names_a_bad_video(net, copied, json_lines, worker
     options = {
         "OUTPUT_DIR": copied / "out",
         "TEST.ENABLE": False,
+        **OUTSIDE,
         "DATA.PATH_TO_DATA_DIR": copied,
         "DATA.MAX_BAD_FRACTION": 0.1,
         "DATA_LOADER.NUM_WORKERS": workers,
@@ -349,14 +382,14 @@ def test_training_replaces_and_names_a_bad_video(net, copied, json_lines, worker
 
 def test_too_many_bad_training_videos(refused, copied):
     first, _ = break_videos(copied, "train", bad={4, 7}, total=12)
-    message = refused({"DATA.PATH_TO_DATA_DIR": copied, "DATA.MAX_BAD_FRACTION": 0.1})
+    message = refused({**OUTSIDE, "DATA.PATH_TO_DATA_DIR": copied, "DATA.MAX_BAD_FRACTION": 0.1})
     start = "DATA.MAX_BAD_FRACTION: 2 of 12 training videos cannot be decoded, allowed is a share of 0.1; the first: "
     assert message.startswith(f"{start}{first}: ")
 
 
 def test_no_decodable_training_video(refused, copied):
     break_videos(copied, "train", bad=set(range(12)), total=12)
-    message = refused({"DATA.PATH_TO_DATA_DIR": copied})
+    message = refused({**OUTSIDE, "DATA.PATH_TO_DATA_DIR": copied})
     assert message.startswith("not one video of a batch can be decoded; the first: ")
 
 

@@ -136,3 +136,5 @@ class AnnotationFiles:
             return json.loads(text)
         except json.JSONDecodeError as error:
             raise ValueError(f"{self.where(name)}:{error.lineno}: not valid JSON ({error.msg})") from error
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{self.where(name)}: not readable as JSON ({error})") from error

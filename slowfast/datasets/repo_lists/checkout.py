@@ -159,6 +159,8 @@ class Checkout:
             content = json.loads(self.text(file))
         except json.JSONDecodeError as error:
             raise ValueError(f"{self.where(file)}:{error.lineno}: not valid JSON ({error.msg})") from error
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{self.where(file)}: not readable as JSON ({error})") from error
         if not isinstance(content, dict) or not all(isinstance(name, str) for name in content.values()):
             return None
         if set(content) != {str(number) for number in range(len(content))}:
@@ -182,7 +184,7 @@ class Checkout:
     def _yaml_names(self, file: PurePosixPath, part: str) -> list[str] | None:
         try:
             content: Any = yaml.safe_load(self.text(file))
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError) as error:
             raise ValueError(f"{self.where(file)}: not valid YAML ({' '.join(str(error).split())})") from error
         for key in (part.upper(), "CLASS_NAME"):
             content = content.get(key) if isinstance(content, dict) else None

@@ -113,7 +113,7 @@ def _read_ids(file: Path, num_classes: int) -> list[int]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{file}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: not valid JSON ({error})") from error
     if not isinstance(content, list) or not all(isinstance(n, int) and 0 <= n < num_classes for n in content):
         raise ValueError(f"{file}: expected a list of class numbers from 0 to {num_classes - 1}")

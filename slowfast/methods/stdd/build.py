@@ -19,7 +19,7 @@ from slowfast.models.build import ExpertOptions, block_option_names, build_clip
 from slowfast.models.clip.arch import PUBLISHED, ClipSizes
 from slowfast.models.clip.layers import Activation
 from slowfast.models.clip.model import CLIP
-from slowfast.models.clip.weights import clip_activation, load_clip_state_dict, random_clip_state_dict
+from slowfast.models.clip.weights import ClipWeights, random_clip_state_dict, read_clip
 from slowfast.models.losses import LOSSES
 from slowfast.text.text_bank import TextBank, context_bank, load_feature_file, rephrased_bank, template_bank
 from slowfast.text.tokenizer import Tokenizer
@@ -64,8 +64,8 @@ def assemble(
     Raises:
         ValueError: if weights or text features are not usable.
     """
-    state, source = clip_weights(config)
-    activation = clip_activation_of(config, source)
+    (state, recorded), source = clip_weights(config)
+    activation = choose_activation(config, recorded, source=source)
     clip = build_clip(
         state,
         temporal_modeling_type=config.temporal_modeling_type,
@@ -128,11 +128,11 @@ def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if name in own}
 
 
-def clip_weights(config: StddConfig) -> tuple[dict[str, Tensor], str]:
+def clip_weights(config: StddConfig) -> tuple[ClipWeights, str]:
     """Find the initial CLIP.
 
     Returns:
-        Its state dict, and what to call it in an error.
+        The CLIP, and what to call it in an error.
 
     Raises:
         ValueError: if there is none, or it has other sizes than MODEL.ARCH.
@@ -144,25 +144,29 @@ def clip_weights(config: StddConfig) -> tuple[dict[str, Tensor], str]:
             "or custom with MODEL.CLIP_WEIGHTS naming a file"
         )
     if published is not None and config.clip_weights == RANDOM:
-        return random_clip_state_dict(published.sizes, seed=config.seed), RANDOM
+        return ClipWeights(random_clip_state_dict(published.sizes, seed=config.seed), None), RANDOM
     source = config.clip_weights or config.arch
-    state = load_clip_state_dict(source, cache_dir=config.clip_cache_dir or None)
+    clip = read_clip(source, cache_dir=config.clip_cache_dir or None, allow_torchscript=config.clip_allow_torchscript)
     if published is not None:
-        found = ClipSizes.from_state_dict(state, source=source)
+        found = ClipSizes.from_state_dict(clip.state, source=source)
         if found != published.sizes:
             raise ValueError(
                 f"MODEL.ARCH: is {config.arch}, but {source} holds {found}; set MODEL.ARCH to custom to use its sizes"
             )
-    return state, source
+    return clip, source
 
 
-def clip_activation_of(config: StddConfig, source: str) -> Activation:
+def choose_activation(config: StddConfig, recorded: Activation | None, *, source: str) -> Activation:
     """The activation to build CLIP with: the one that the configuration names, or the weight file, or QuickGELU.
+
+    Args:
+        config: options of the method.
+        recorded: what the weight file says.
+        source: what to call it in an error.
 
     Raises:
         ValueError: if both name one, and not the same.
     """
-    recorded = None if source == RANDOM else clip_activation(source, cache_dir=config.clip_cache_dir or None)
     if config.activation == "auto":
         if recorded is None and source != RANDOM:
             logger.warning(

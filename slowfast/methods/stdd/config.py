@@ -20,6 +20,8 @@ class StddConfig:
     clip_weights: str
     """MODEL.CLIP_WEIGHTS: a file, "random", or "" for the published archive of arch."""
     clip_cache_dir: str
+    clip_allow_torchscript: bool
+    """MODEL.CLIP_ALLOW_TORCHSCRIPT: read an archive that is none of the published ones."""
     activation: Literal["auto", "quick_gelu", "gelu"]
     """MODEL.CLIP_ACTIVATION: "auto" takes what the weight file says."""
     temporal_modeling_type: str | None
@@ -73,6 +75,7 @@ class StddConfig:
             arch=model.ARCH,
             clip_weights=model.CLIP_WEIGHTS,
             clip_cache_dir=model.CLIP_CACHE_DIR,
+            clip_allow_torchscript=model.CLIP_ALLOW_TORCHSCRIPT,
             activation=model.CLIP_ACTIVATION,
             temporal_modeling_type=FIXED_TYPES.get(model.MODEL_NAME, model.TEMPORAL_MODELING_TYPE),
             loss_func=model.LOSS_FUNC,

@@ -120,7 +120,7 @@ def _check_heads(width: object, heads: object, *, source: str) -> None:
 def _read_json(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a readable JSON file ({error})") from error
     if not isinstance(content, Mapping):
         raise ValueError(f"{path}: holds {type(content).__name__}, expected an object")

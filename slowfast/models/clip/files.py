@@ -10,15 +10,19 @@ from typing import Any
 
 from torch import Tensor
 
+from slowfast.models.clip.arch import PUBLISHED
 from slowfast.models.clip.config_files import checked_activation, hugging_face_config, open_clip_config
 from slowfast.models.clip.layers import Activation
 from slowfast.models.clip.layouts import SIZE_ENTRIES, find_layout, without_wrappers
 from slowfast.models.clip.pickles import read_untrusted
 from slowfast.models.clip.torchscript import is_torchscript, read_torchscript_tensors, torchscript_activation
-from slowfast.utils.io import load_tensors
+from slowfast.utils.io import load_tensors, sha256_file
 
 ACTIVATION_ENTRY = "clip_activation"
 """Where our files name the activation: beside ``model_state``, or in the metadata of a safetensors file."""
+
+TORCHSCRIPT = "TorchScript archive"
+"""What `WeightFile.container` says of one."""
 
 STATE_ENTRIES = ("model_state", "state_dict", "model")
 """Entries that may hold a file's state dict: PySlowFast's, open_clip's, ViFi-CLIP's."""
@@ -89,8 +93,18 @@ class WeightFile:
         return config.activation
 
 
+TORCHSCRIPT_FLAG = "--allow-torchscript of tools/convert_weights.py"
+"""What lets an unpublished TorchScript archive in where nothing else does."""
+
+
 def read_weight_file(
-    path: str | Path, *, what: str = "CLIP weights", allow_pickle: bool = False, memory_map: bool = False
+    path: str | Path,
+    *,
+    what: str = "CLIP weights",
+    allow_pickle: bool = False,
+    allow_torchscript: bool = False,
+    torchscript_flag: str = TORCHSCRIPT_FLAG,
+    memory_map: bool = False,
 ) -> WeightFile:
     """Read a file of weights on the CPU, without executing anything it holds.
 
@@ -98,10 +112,12 @@ def read_weight_file(
         path: the file.
         what: what the file should be, for an error.
         allow_pickle: whether a file with foreign objects is read too, for its tensors alone, in another process.
+        allow_torchscript: whether a TorchScript archive is read that is none of the published CLIPs.
+        torchscript_flag: how the user sets `allow_torchscript`, for the error.
         memory_map: leave the tensors in the file until they are used, where its kind allows that.
 
     Raises:
-        ValueError: if the file is absent, damaged, or has foreign objects without being allowed to.
+        ValueError: if the file is absent, damaged, or has foreign objects or TorchScript without being allowed to.
     """
     path = Path(path).expanduser()
     if path.suffix == ".safetensors" and path.is_file():
@@ -109,8 +125,10 @@ def read_weight_file(
         recorded = _recorded(metadata, source=path)
         return WeightFile(path=path, container="safetensors", state=tensors, recorded=recorded)
     if is_torchscript(path):
+        if not allow_torchscript:
+            _require_published(path, flag=torchscript_flag)
         tensors, recorded = read_torchscript_tensors(path), torchscript_activation(path)
-        return WeightFile(path=path, container="TorchScript archive", state=tensors, recorded=recorded)
+        return WeightFile(path=path, container=TORCHSCRIPT, state=tensors, recorded=recorded)
     container = "torch.save"
     try:
         content = load_tensors(
@@ -129,6 +147,16 @@ def read_weight_file(
         entries={name: value for name, value in content.items() if name != entry} if entry else {},
         recorded=_recorded(content, source=path),
     )
+
+
+def _require_published(path: Path, *, flag: str) -> None:
+    """Refuse a TorchScript archive that OpenAI did not publish, before anything of it is parsed."""
+    found = sha256_file(path)
+    if found not in {published.sha256 for published in PUBLISHED.values()}:
+        raise ValueError(
+            f"{path}: TorchScript archive with sha256 {found}, which is none of the published CLIPs; "
+            f"allowed with {flag}"
+        )
 
 
 def pickle_advice(path: Path) -> str:

@@ -10,6 +10,7 @@ As a script (``python -I pickles.py SOURCE TARGET``) this file is that process; 
 
 from __future__ import annotations
 
+import math
 import pickle
 import struct
 import subprocess
@@ -18,7 +19,8 @@ import tempfile
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -60,6 +62,8 @@ _STORAGE_DTYPES = {
 }
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # how torch.save began its files before they were zip archives
 _SECONDS = 1800
+_MOST_REPEATED = 1 << 24
+_MOST_EXPANSION_BYTES = 1 << 28
 _START = (
     "import runpy, sys; sys.path.append(sys.argv[1]); sys.argv[:] = sys.argv[2:]; "
     "runpy.run_path(sys.argv[0], run_name='__main__')"
@@ -68,6 +72,9 @@ _STATES_OF_TRAINING = ("optimizer", "lr_scheduler", "scheduler", "scaler")
 
 
 def _view(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object) -> Tensor:
+    # A stride of 0 repeats an element, and copying such a view writes all of it out.
+    if math.prod(size) > max(storage.numel(), _MOST_REPEATED):
+        raise pickle.UnpicklingError(f"a tensor of shape {tuple(size)} repeats its {storage.numel()} elements")
     return torch.as_strided(storage, tuple(size), tuple(stride), offset)
 
 
@@ -113,13 +120,27 @@ class TensorUnpickler(pickle.Unpickler):
         return self._storage(dtype, key, elements)
 
 
+@contextmanager
+def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a zip archive of torch, whose entries are hardly compressed: one that unpacks to much more is refused.
+
+    Raises:
+        UNREADABLE: if the archive is damaged, or larger than it seems.
+    """
+    with zipfile.ZipFile(path) as archive:
+        size = sum(info.file_size for info in archive.infolist())
+        if size > path.stat().st_size + _MOST_EXPANSION_BYTES:
+            raise zipfile.BadZipFile(f"unpacks to {size} bytes")
+        yield archive
+
+
 def unpickle_archive(path: Path, *, policy: Policy) -> Any:  # noqa: ANN401 - whatever the archive holds
     """Read ``data.pkl`` of a zip archive of torch; tensors are views of storages that they may share.
 
     Raises:
         UNREADABLE: if the archive is damaged or the policy refuses a name.
     """
-    with zipfile.ZipFile(path) as archive:
+    with open_archive(path) as archive:
         main = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
         root = main.rsplit("/", 1)[0]
         storages: dict[str, Tensor] = {}

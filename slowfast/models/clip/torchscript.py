@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from slowfast.models.clip.layers import Activation
-from slowfast.models.clip.pickles import UNREADABLE, unpickle_archive
+from slowfast.models.clip.pickles import UNREADABLE, open_archive, unpickle_archive
 
 
 class _Module:
@@ -80,7 +80,7 @@ def torchscript_activation(path: Path) -> Activation:
         ValueError: if the archive is damaged.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_archive(path) as archive:
             code = (archive.read(name) for name in archive.namelist() if name.endswith(".py"))
             return "gelu" if any(b"torch.gelu(" in text for text in code) else "quick_gelu"
     except UNREADABLE as error:

@@ -10,12 +10,13 @@ import socket
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from slowfast.models.clip.arch import PUBLISHED, ClipSizes, PublishedClip, published_clip
-from slowfast.models.clip.files import read_weight_file
+from slowfast.models.clip.files import TORCHSCRIPT, read_weight_file
 from slowfast.models.clip.layers import Activation
 from slowfast.models.clip.layouts import clip_names, require_token_embedding
 from slowfast.models.clip.model import CLIP
@@ -30,8 +31,22 @@ DEFAULT_CACHE = Path("~/.cache/clip")
 _CHUNK_BYTES = 1 << 20
 
 
-def load_clip_state_dict(source: str | Path, *, cache_dir: str | Path | None = None) -> dict[str, Tensor]:
-    """Read a CLIP state dict.
+TORCHSCRIPT_FLAGS = (
+    "MODEL.CLIP_ALLOW_TORCHSCRIPT True (runs), --allow-torchscript (tools) or allow_torchscript=True (load_model)"
+)
+
+
+class ClipWeights(NamedTuple):
+    """A CLIP as its file has it: tensors under OpenAI's names, and the activation if the file says it."""
+
+    state: dict[str, Tensor]
+    activation: Activation | None
+
+
+def read_clip(
+    source: str | Path, *, cache_dir: str | Path | None = None, allow_torchscript: bool = False
+) -> ClipWeights:
+    """Read a CLIP state dict, and which activation it was trained with.
 
     OpenAI's TorchScript archives, state dicts and safetensors in every layout of `layouts.LAYOUTS` are read, and
     checkpoints, of which the tuned CLIP is taken.
@@ -39,20 +54,38 @@ def load_clip_state_dict(source: str | Path, *, cache_dir: str | Path | None = N
     Args:
         source: a file, a MODEL.ARCH name ("vitb16") or OpenAI's name ("ViT-B/16"); a name is downloaded once.
         cache_dir: folder of downloads; None means ``~/.cache/clip``.
+        allow_torchscript: whether a TorchScript archive is read that is none of the published CLIPs.
 
     Returns:
-        Tensors under OpenAI's names, in the file's dtypes, on the CPU.
+        Tensors in the file's dtypes, on the CPU, and the activation; None where neither the file nor a configuration
+        beside it says.
 
     Raises:
         ValueError: if the file is absent, unreadable or not a CLIP, or a download fails or has the wrong hash.
     """
+    # What came as a download has been compared with its hash already.
+    is_download = not Path(source).expanduser().is_file()
     path = find_weights(source, cache_dir=cache_dir)
-    file = read_weight_file(path)
-    if file.container == "TorchScript archive":
-        return _parameters_of_archive(file.tensors(), source=str(path))
-    state = clip_entries(file.tensors(), source=str(path))
-    file.activation()  # refuses what a configuration beside the file says of a model that ours is not
-    return state
+    file = read_weight_file(
+        path, allow_torchscript=allow_torchscript or is_download, torchscript_flag=TORCHSCRIPT_FLAGS
+    )
+    if file.container == TORCHSCRIPT:
+        state = _parameters_of_archive(file.tensors(), source=str(path))
+    else:
+        state = clip_entries(file.tensors(), source=str(path))
+    # Refuses what a configuration beside the file says of a model that ours is not.
+    return ClipWeights(state, file.activation())
+
+
+def load_clip_state_dict(
+    source: str | Path, *, cache_dir: str | Path | None = None, allow_torchscript: bool = False
+) -> dict[str, Tensor]:
+    """Read the tensors of a CLIP alone, as `read_clip` does.
+
+    Raises:
+        ValueError: if the file is absent, unreadable or not a CLIP, or a download fails or has the wrong hash.
+    """
+    return read_clip(source, cache_dir=cache_dir, allow_torchscript=allow_torchscript).state
 
 
 def find_weights(source: str | Path, *, cache_dir: str | Path | None = None) -> Path:
@@ -65,19 +98,24 @@ def find_weights(source: str | Path, *, cache_dir: str | Path | None = None) -> 
     if path.is_file():
         return path
     if path.is_dir():
-        raise ValueError(f"CLIP weights {str(source)!r}: is a folder; expected a file")
+        # Repositories have the same weights in several containers; safetensors holds nothing that could be unsafe.
+        inside = next((f", such as {file}" for file in sorted(path.glob("*.safetensors"))), "")
+        raise ValueError(f"CLIP weights {str(source)!r}: is a folder; expected a file{inside}")
     published = published_clip(str(source))
     if published is None:
         raise _not_found(source)
     return download(published, cache_dir=cache_dir)
 
 
-def clip_activation(source: str | Path, *, cache_dir: str | Path | None = None) -> Activation | None:
-    """Find out which activation the weights of a CLIP were trained with.
+def clip_activation(
+    source: str | Path, *, cache_dir: str | Path | None = None, allow_torchscript: bool = False
+) -> Activation | None:
+    """Find out which activation the weights of a CLIP were trained with, without loading them.
 
     Args:
-        source: as for `load_clip_state_dict`.
-        cache_dir: as for `load_clip_state_dict`; nothing is downloaded.
+        source: as for `read_clip`.
+        cache_dir: as for `read_clip`; nothing is downloaded.
+        allow_torchscript: as for `read_clip`.
 
     Returns:
         "quick_gelu" or "gelu", None where neither the file nor a configuration beside it says.
@@ -88,7 +126,10 @@ def clip_activation(source: str | Path, *, cache_dir: str | Path | None = None) 
     del cache_dir  # the published models all have QuickGELU
     path = Path(source).expanduser()
     if path.is_file():
-        return read_weight_file(path, memory_map=True).activation()
+        file = read_weight_file(
+            path, allow_torchscript=allow_torchscript, torchscript_flag=TORCHSCRIPT_FLAGS, memory_map=True
+        )
+        return file.activation()
     if published_clip(str(source)) is None:
         raise _not_found(source)
     return "quick_gelu"

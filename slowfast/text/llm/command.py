@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from slowfast.text.llm.options import parse_args
-from slowfast.utils.errors import USER_ERRORS, describe_error
+from slowfast.utils.errors import USER_ERRORS, error_line
 
 if TYPE_CHECKING:
     from slowfast.text.llm.client import Sampling
@@ -66,7 +66,7 @@ def main(key: str, argv: Sequence[str] | None, *, doc: str | None, say: Say) -> 
             raise
         say(f"error: {_EXTRA[error.name]} is not installed; run: pip install -e '.[llm]'", file=sys.stderr)
     except USER_ERRORS as error:
-        say(f"error: {' '.join(describe_error(error).split())}", file=sys.stderr)
+        say(" ".join(error_line(error).split()), file=sys.stderr)
     except KeyboardInterrupt:
         say(f"interrupted; run again to go on: answers so far are in {args.cache}", file=sys.stderr)
         return _INTERRUPTED

@@ -200,6 +200,36 @@ def test_unsafe_yaml_stays_off(cfg, tmp_path):
         cfg.merge_from_file(write(tmp_path, "a.yaml", "LOG_PERIOD: 1\n"), allow_unsafe=True)
 
 
+def bomb(levels, start, repeat):
+    """YAML of a few lines whose aliases stand for a million values."""
+    lines = [f"a0: &a0 {start}"]
+    lines += [f"a{n}: &a{n} {repeat.format(f'*a{n - 1}')}" for n in range(1, levels + 1)]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        bomb(6, "[x, x]", "[{0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}]"),
+        bomb(20, "{x: 1}", "{{p: {0}, q: {0}}}"),
+        "MODEL: &m [*m]\n",
+        "TRAIN: &t {ENABLE: *t}\n",
+        "A: " + "[" * 5000 + "]" * 5000 + "\n",
+    ],
+    ids=["lists", "mappings", "list in itself", "mapping in itself", "deep"],
+)
+def test_a_file_that_unfolds_is_refused(cfg, tmp_path, text):
+    path = write(tmp_path, "bomb.yaml", text)
+    with pytest.raises(ConfigError) as caught:
+        cfg.merge_from_file(path)
+    assert str(caught.value) == f"{path}: too deep or too large; a config has at most 100000 values"
+
+
+def test_aliases_are_welcome(cfg, tmp_path):
+    cfg.merge_from_file(write(tmp_path, "a.yaml", "TRAIN: &phase {BATCH_SIZE: 3}\nTEST: *phase\n"))
+    assert (cfg.TRAIN.BATCH_SIZE, cfg.TEST.BATCH_SIZE) == (3, 3)
+
+
 def test_a_frozen_tree_is_not_merged_into(cfg):
     cfg.freeze()
     with pytest.raises(AttributeError, match="frozen"):

@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 
@@ -36,8 +37,57 @@ def test_one_field_is_an_unlabelled_path(tmp_path):
     assert pairs(records) == [("a.mp4", 0), ("my clip.mp4", 0)]
 
 
-def test_absolute_path_keeps_clear_of_the_prefix(tmp_path):
-    assert pairs(read_annotations(write(tmp_path, "/x/a.mp4,0\n"), prefix="/data", separator=",")) == [("/x/a.mp4", 0)]
+ESCAPES = {
+    "/x/a.mp4": "is an absolute path",
+    "//host/x/a.mp4": "is an absolute path",
+    "../a.mp4": "climbs out with '..'",
+    "a/../../b.mp4": "climbs out with '..'",
+    "a/./../../data/b.mp4": "climbs out with '..'",
+    r"C:\x\a.mp4": "is an absolute path",
+    "C:/x/a.mp4": "is an absolute path",
+    "C:a.mp4": "is an absolute path",
+    r"\x\a.mp4": "is an absolute path",
+    r"\\host\share\a.mp4": "is an absolute path",
+    r"..\a.mp4": "climbs out with '..'",
+    r"a\..\..\b.mp4": "climbs out with '..'",
+}
+
+
+@pytest.mark.parametrize("name", ESCAPES)
+def test_a_row_does_not_leave_the_folder_of_the_videos(tmp_path, name):
+    csv = write(tmp_path, f"a.mp4,0\n{name},0\n")
+    with pytest.raises(ValueError, match="ALLOW_ABSOLUTE_PATHS") as caught:
+        read_annotations(csv, prefix="/data", separator=",")
+    assert str(caught.value) == (
+        f"{csv}:2: the path {name!r} {ESCAPES[name]}, away from the folder of the videos '/data'; allowed with "
+        "DATA.ALLOW_ABSOLUTE_PATHS True"
+    )
+    # Allowed by key, or where there is no folder to leave.
+    allowed = read_annotations(csv, prefix="/data", separator=",", allow_outside=True)[1]
+    assert allowed.path == str(Path("/data") / name)
+    assert read_annotations(csv, separator=",")[1].path == name
+
+
+@pytest.mark.parametrize("name", ["a/../b.mp4", "~/a.mp4", "~", "a..b/c.mp4", "...", "a\\b.mp4", "./a.mp4", "ab:c.mp4"])
+def test_names_that_stay_inside(tmp_path, name):
+    (record,) = read_annotations(write(tmp_path, f"{name},0\n"), prefix="/data", separator=",")
+    assert record.path == str(Path("/data") / name)
+
+
+@pytest.mark.parametrize("options", [{}, {"prefix": "/data"}, {"prefix": "/data", "allow_outside": True}])
+def test_nul_bytes_are_never_part_of_a_path(tmp_path, options):
+    csv = write(tmp_path, "a\0.mp4,0\n")
+    with pytest.raises(ValueError, match="NUL") as caught:
+        read_annotations(csv, separator=",", **options)
+    assert str(caught.value) == f"{csv}:1: the path 'a\\x00.mp4' holds a NUL byte"
+
+
+def test_a_symbolic_link_is_the_choice_of_the_folders_owner(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "link").symlink_to(tmp_path / "elsewhere")
+    (record,) = read_annotations(write(tmp_path, "link/a.mp4,0\n"), prefix=str(tmp_path / "videos"), separator=",")
+    assert record.path == str(tmp_path / "videos" / "link" / "a.mp4")
 
 
 def test_line_numbers_count_blank_lines(tmp_path):

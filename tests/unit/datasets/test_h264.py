@@ -284,6 +284,20 @@ def test_mark(tmp_path, numbered_mp4):
     assert read_mark(tmp_path / "none.mp4") is None
 
 
+def test_a_comment_nested_without_end_is_no_mark(tmp_path, numbered_mp4):
+    path = tmp_path / "deep.mp4"
+    with av.open(str(numbered_mp4)) as reader, av.open(str(path), "w") as writer:
+        writer.metadata["comment"] = "[" * 100_000
+        stream = writer.add_stream_from_template(reader.streams.video[0])
+        for packet in reader.demux(reader.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                writer.mux(packet)
+    with av.open(str(path)) as container:
+        assert container.metadata["comment"].startswith("[[[")
+    assert read_mark(path) is None
+
+
 def test_without_the_encoder(monkeypatch):
     require_encoder()
     monkeypatch.setattr(av, "codecs_available", {"mpeg4"})

@@ -74,3 +74,12 @@ def test_spellings_of_a_class_have_one_key(spellings):
 
 def test_different_classes_have_different_keys():
     assert class_key("kick") != class_key("kick ball")
+
+
+@pytest.mark.parametrize("content", ["[" * 200_000, '{"0": ' + "9" * 5000 + "}", '{"0": "\\ud800"}'])
+def test_what_json_chokes_on(tmp_path, content):
+    path = tmp_path / "classes.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match="classes") as caught:
+        LabelSet.from_json(path)
+    assert str(caught.value).startswith(f"{path}: ")

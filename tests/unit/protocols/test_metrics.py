@@ -93,6 +93,9 @@ def test_equal_scores_go_to_the_lower_class():
 def test_a_score_that_is_not_a_number_is_never_right(wrong):
     label = torch.zeros(1, dtype=torch.long)
     assert not topk_correct(wrong, label, k=K).any()
+    counts = Tally(K)
+    counts.add(wrong, label)
+    assert (counts.num_scored, counts.top1_acc, counts.top5_acc, counts.mean_class_acc) == (1, 0, 0, 0)
 
 
 def test_no_counts():

@@ -198,10 +198,10 @@ def test_lost_videos_are_told_first(page_of, tested, results_of):
 
 def test_secrets_are_hidden(page_of, trained):
     (trained / "config.yaml").write_text(
-        "LLM: {API_KEY: abc123, NOTE: 'sk-abcdefghij and hf_abcdefgh', MAX_TOKENS: 5}\nURL: https://me:pw@host/x\n"
+        "LLM: {API_KEY: abc123, NOTE: 'sk-abcdefghij12 and hf_ABCDEFGH12345', MAX_TOKENS: 5}\nURL: https://me:pw@host/x\n"
     )
     page, text = page_of(trained)
-    for secret in ("abc123", "abcdefghij", "hf_abcdefgh", "me:pw"):
+    for secret in ("abc123", "abcdefghij12", "ABCDEFGH12345", "me:pw"):
         assert secret not in text
     assert "sk-*** and hf_***" in page.words
     assert hide("5", key="LLM.MAX_TOKENS") == "5"

@@ -48,6 +48,9 @@ def test_faults_are_named(tmp_path):
         files.text("a.txt")
     with pytest.raises(ValueError, match=r"a\.json:2: not valid JSON"):
         files.json("a.json")
+    (tmp_path / "a.json").write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"a\.json: not readable as JSON"):
+        files.json("a.json")
     (tmp_path / "a.json").unlink()
     with pytest.raises(ValueError, match=r"a\.json: cannot be read"):
         files.json("a.json")

@@ -128,6 +128,12 @@ def test_json_that_is_no_class_list(fake, text):
     assert names_in(fake, "a.json", text) is None
 
 
+@pytest.mark.parametrize("name", ["a.json", "a.yaml"])
+def test_a_list_nested_without_end(fake, name):
+    with pytest.raises(ValueError, match=rf"{name}: not (readable as JSON|valid YAML) "):
+        names_in(fake, name, "[" * 100_000)
+
+
 def test_csv_goes_by_its_rows_and_keeps_commas(fake):
     text = 'id,name\n5,Walk\n0,"Removing it, slowly"\n\n1,Removing it, fast\n'
     assert names_in(fake, "labels.csv", text) == ["Walk", "Removing it, slowly", "Removing it, fast"]

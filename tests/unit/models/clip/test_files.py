@@ -115,13 +115,14 @@ def test_activation_of_torchscript_is_in_its_code(name, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.trace(Layer(), torch.ones(2)).save(str(path))
-    assert clip_activation(path) == name
+    assert clip_activation(path, allow_torchscript=True) == name
 
 
 @pytest.mark.parametrize(
     ("layout", "config", "message"),
     [
         ("open_clip", "{", "not a readable JSON file"),
+        ("open_clip", "[" * 100_000, "not a readable JSON file"),
         ("open_clip", "[1]", "holds list, expected an object"),
         ("open_clip", {}, "has no model_cfg"),
         ("open_clip", open_clip(text_cfg=None), "model_cfg has no text_cfg"),

@@ -170,6 +170,23 @@ def test_a_storage_beyond_the_file(tmp_path):
         unpickle_legacy(path, policy=lambda module, name: dict)
 
 
+def test_a_tensor_that_repeats_one_element_without_end(tmp_path, read):
+    path = tmp_path / "wide.pth"
+    torch.save({"model": {"w": torch.ones(1).expand(10**12)}, "config": settings()}, path)
+    with pytest.raises(ValueError, match=r"wide\.pth: .* repeats its 1 elements"):
+        read(path)
+
+
+def test_an_archive_that_unpacks_to_much_more(tmp_path, read, monkeypatch):
+    path = tmp_path / "bomb.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x/data.pkl", pickle.dumps({}))
+        archive.writestr("x/data/0", bytes(1 << 20))
+    monkeypatch.setattr(pickles, "_MOST_EXPANSION_BYTES", 1 << 16)
+    with pytest.raises(ValueError, match=r"bomb\.pth: .* unpacks to \d+ bytes"):
+        read(path)
+
+
 def test_a_policy_is_asked_for_every_other_name(tmp_path):
     path = tmp_path / "x.pth"
     torch.save(content(config=settings()), path)

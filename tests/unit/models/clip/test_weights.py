@@ -12,9 +12,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from slowfast.api import load_model
+from slowfast.models.clip import files, weights
 from slowfast.models.clip.arch import PUBLISHED
 from slowfast.models.clip.model import CLIP
-from slowfast.models.clip.weights import cached_archive, clip_entries, download, load_clip_state_dict
+from slowfast.models.clip.weights import (
+    cached_archive,
+    clip_activation,
+    clip_entries,
+    download,
+    load_clip_state_dict,
+    read_clip,
+)
 
 
 def assert_same(found, expected):
@@ -52,7 +61,54 @@ def test_half_precision_stays(tiny_state, tmp_path):
 
 def test_torchscript(tiny_state, tiny_sizes, tmp_path):
     save_torchscript(tiny_state, tiny_sizes, tmp_path / "archive.pt")
-    assert_same(load_clip_state_dict(tmp_path / "archive.pt"), tiny_state)
+    assert_same(load_clip_state_dict(tmp_path / "archive.pt", allow_torchscript=True), tiny_state)
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """The files whose content is hashed, in order."""
+    paths = []
+    for module in (files, weights):
+        sha256 = module.sha256_file
+        monkeypatch.setattr(module, "sha256_file", lambda path, sha256=sha256: (paths.append(path), sha256(path))[1])
+    return paths
+
+
+def test_unknown_torchscript_is_refused_unread(tiny_state, tiny_sizes, tmp_path, hashed, monkeypatch):
+    path = tmp_path / "archive.pt"
+    save_torchscript(tiny_state, tiny_sizes, path)
+    monkeypatch.setattr(files, "read_torchscript_tensors", lambda path: pytest.fail("was parsed"))
+    message = (
+        f"{path}: TorchScript archive with sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}, which is none of "
+        "the published CLIPs; allowed with MODEL.CLIP_ALLOW_TORCHSCRIPT True (runs), --allow-torchscript (tools) or "
+        "allow_torchscript=True (load_model)"
+    )
+    for read in (read_clip, load_clip_state_dict, clip_activation, load_model):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            read(path)
+    assert hashed == [path] * 4
+
+
+def test_published_torchscript_needs_no_flag(tiny_state, tiny_sizes, tmp_path, hashed, monkeypatch):
+    path = tmp_path / "renamed by its owner.pt"
+    save_torchscript(tiny_state, tiny_sizes, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    known = dataclasses.replace(PUBLISHED["vitb16"], sha256=digest, url=f"https://example.invalid/{digest}/tiny.pt")
+    monkeypatch.setitem(PUBLISHED, "vitb16", known)
+    clip = read_clip(path)
+    assert_same(clip.state, tiny_state)
+    assert clip.activation == "quick_gelu"
+    assert hashed == [path]
+    # A download is compared with its hash by whoever finds it; once is enough.
+    shutil.copy(path, tmp_path / "tiny.pt")
+    assert_same(read_clip("ViT-B/16", cache_dir=tmp_path).state, tiny_state)
+    assert hashed == [path, tmp_path / "tiny.pt"]
+
+
+def test_load_model_takes_a_torchscript_archive_on_demand(tiny_state, tiny_sizes, tmp_path):
+    save_torchscript(tiny_state, tiny_sizes, tmp_path / "archive.pt")
+    model = load_model(tmp_path / "archive.pt", allow_torchscript=True)
+    assert torch.equal(model.clip.visual.proj, tiny_state["visual.proj"])
 
 
 def test_safetensors(tiny_state, tmp_path):
@@ -198,6 +254,22 @@ def test_name_leads_to_the_cache(published, serve, tiny_weights, tiny_state, tmp
     for name in ("vitb16", "ViT-B/16"):
         assert_same(load_clip_state_dict(name, cache_dir=tmp_path), tiny_state)
     assert requests == []
+
+
+def test_of_a_folder_safetensors_is_advised(tmp_path):
+    message = f"CLIP weights {str(tmp_path)!r}: is a folder; expected a file"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        load_clip_state_dict(tmp_path)
+    for name in ("pytorch_model.bin", "model.safetensors"):
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}, such as .*model\\.safetensors$"):
+        load_clip_state_dict(tmp_path)
+
+
+def test_downloads_are_encrypted_and_known_by_their_hash():
+    for entry in PUBLISHED.values():
+        assert entry.url.startswith("https://")
+        assert entry.sha256 in entry.url
 
 
 def test_default_cache_is_that_of_openai(published):
