@@ -1,3 +1,4 @@
+import os
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -119,7 +120,7 @@ class VideoDataset(Dataset[VideoBatch]):
             ValueError: if the crop does not fit into the short side it is cut from.
         """
         # One buffer instead of a list of strings: reference counts of strings would copy their pages in every worker.
-        encoded = [record.path.encode() for record in records]
+        encoded = [os.fsencode(record.path) for record in records]
         self._paths = b"".join(encoded)
         self._ends = np.cumsum([len(path) for path in encoded])
         self._labels = np.array([record.label for record in records], dtype=np.int64)
@@ -146,7 +147,7 @@ class VideoDataset(Dataset[VideoBatch]):
     def path(self, index: int) -> str:
         """Path of a video."""
         start = self._ends[index - 1] if index else 0
-        return self._paths[start : self._ends[index]].decode()
+        return os.fsdecode(self._paths[start : self._ends[index]])
 
     def __getitem__(self, key: int | tuple[int, int]) -> VideoBatch:
         if isinstance(key, tuple):

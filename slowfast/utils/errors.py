@@ -7,7 +7,19 @@ USER_ERRORS = (ValueError, FloatingPointError, OSError)
 
 
 def describe_error(error: BaseException) -> str:
-    """Say what went wrong; of an operating-system error the file comes first."""
+    """Say what went wrong, in one line; of an operating-system error the file comes first."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
+        return one_line(f"{error.filename}: {error.strerror}")
+    return one_line(str(error))
+
+
+def one_line(text: str) -> str:
+    """Escape line breaks, control characters and what is not Unicode, which names of files may hold.
+
+    Args:
+        text: a message; a printable one stays as it is.
+    """
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
+        for character in text
+    )
