@@ -1,5 +1,7 @@
 """Video files to RGB frames: exactly the wanted ones, and only they are converted."""
 
+import errno
+import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -178,13 +180,19 @@ def opened(path: str | Path, threads: Threads) -> "Iterator[_Video]":
 
 
 def _require_file(path: str | Path) -> None:
-    """Refuse what opening would wait for, or what has no end."""
+    """Refuse what opening would wait for, or what has no end.
+
+    Raises:
+        OSError: if it is no file; another one may be there at the next try.
+        DecodeError: if the file is empty.
+    """
     if "\0" in str(path):
         raise DecodeError(path, "the name holds a NUL character")
     state = Path(path).stat()
+    if stat.S_ISDIR(state.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(state.st_mode):
-        what = "a directory" if stat.S_ISDIR(state.st_mode) else "a pipe, a socket or a device"
-        raise DecodeError(path, f"is {what}, not a file")
+        raise OSError(errno.EINVAL, "is a pipe, a socket or a device, not a file")
     if state.st_size == 0:
         raise DecodeError(path, "the file is empty")
 
@@ -233,12 +241,14 @@ class _Video:
         formats = set(container.format.name.split(","))
         complete = bool(stamps) and len(set(stamps)) == len(shown)
         self.has_b_frames = bool(self._stream.codec_context.has_b_frames)
-        in_order = complete and stamps == sorted(stamps) and not self.has_b_frames
-        self._is_stamped = complete and bool(formats & _STAMPED_FORMATS)
-        self._random_access = self._is_stamped or (in_order and self._one_frame_each())
-        self._pts = sorted(stamps) if self._random_access or in_order else None
         self.num_shown = len(shown)
         self.truncated = self._is_truncated(formats)
+        # Of the pictures at the end, those that are shown first may be missing: then a place is no number.
+        self._end_is_sure = not (self.truncated and self.has_b_frames)
+        in_order = complete and stamps == sorted(stamps) and not self.has_b_frames
+        self._is_stamped = complete and bool(formats & _STAMPED_FORMATS)
+        self._random_access = self._end_is_sure and (self._is_stamped or (in_order and self._one_frame_each()))
+        self._pts = sorted(stamps) if self._random_access or in_order else None
 
     def _scan(self) -> None:
         self.codec: str = self._stream.codec_context.name
@@ -379,7 +389,8 @@ class _Video:
                 codec.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
             yield from codec.decode(packet)
         codec.skip_frame = "DEFAULT"
-        yield from codec.decode(None)
+        if self._end_is_sure:
+            yield from codec.decode(None)
 
     def _packets_from(self, ordinal: int) -> Iterator[Any]:
         if self._hold:
