@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -145,8 +146,8 @@ REFUSED: dict[str, dict[str, str]] = {
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is an integer or a float; a truth value is neither."""
-    return type(value) in (int, float)
+    """Whether a value is a finite integer or float; a truth value is neither."""
+    return type(value) is int or (type(value) is float and math.isfinite(value))
 
 
 def is_count(value: object) -> bool:

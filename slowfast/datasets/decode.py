@@ -1,8 +1,5 @@
 """Video files to RGB frames: exactly the wanted ones, and only they are converted."""
 
-import errno
-import os
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,8 +12,9 @@ from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from slowfast.config.shown import one_line
 from slowfast.datasets.packets import PacketInfo, bytes_missing, is_coded, is_entry, is_hidden, plan_segments
-from slowfast.utils.errors import one_line
+from slowfast.utils.io import require_file
 
 DECODERS = {
     "pyav": "slowfast.datasets.decode:decode_frames",
@@ -168,7 +166,8 @@ class _FrameCountError(Exception):
 def opened(path: str | Path, threads: Threads) -> "Iterator[_Video]":
     """Open, pin the first video stream, scan the packets; every failure of FFmpeg becomes a DecodeError."""
     try:
-        _require_file(path)
+        if require_file(path).st_size == 0:
+            raise DecodeError(path, "the file is empty")
         # "file:", since FFmpeg takes a name with a colon for an address; nothing else may be opened on the way.
         with av.open(f"file:{path}", metadata_errors="ignore", options={"protocol_whitelist": "file"}) as container:
             if set(container.format.name.split(",")) & _PLAYLISTS:
@@ -177,24 +176,6 @@ def opened(path: str | Path, threads: Threads) -> "Iterator[_Video]":
     except (av.FFmpegError, OSError) as error:
         reason = error.strerror or type(error).__name__
         raise DecodeError(path, f"{reason[0].lower()}{reason[1:]}") from error
-
-
-def _require_file(path: str | Path) -> None:
-    """Refuse what opening would wait for, or what has no end.
-
-    Raises:
-        OSError: if it is no file; another one may be there at the next try.
-        DecodeError: if the file is empty.
-    """
-    if "\0" in str(path):
-        raise DecodeError(path, "the name holds a NUL character")
-    state = Path(path).stat()
-    if stat.S_ISDIR(state.st_mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if not stat.S_ISREG(state.st_mode):
-        raise OSError(errno.EINVAL, "is a pipe, a socket or a device, not a file")
-    if state.st_size == 0:
-        raise DecodeError(path, "the file is empty")
 
 
 def _video_stream(path: str, container: Any) -> Any:  # noqa: ANN401 - av has no useful stubs
@@ -378,15 +359,15 @@ class _Video:
     def decode_from(self, ordinal: int, *, wanted: frozenset[int] | None = None) -> Iterator[Any]:
         """Decode from a packet on; of frames not `wanted`, those that no other frame refers to are left out."""
         codec = self._stream.codec_context
-        skips = wanted is not None and self.codec in _SKIPPING
+        skipping = wanted if self.codec in _SKIPPING else None
         codec.flush_buffers()
         if ordinal and not self._begun and self.codec == "mpeg4":
             # the first packet names the encoder, by which FFmpeg chooses the inverse transform
             codec.decode(self._held[0])
         self._begun = True
         for packet in self._packets_from(ordinal):
-            if skips:
-                codec.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+            if skipping is not None:
+                codec.skip_frame = "DEFAULT" if packet.pts in skipping else "NONREF"
             yield from codec.decode(packet)
         codec.skip_frame = "DEFAULT"
         if self._end_is_sure:

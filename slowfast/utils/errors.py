@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from slowfast.config.shown import one_line
+
 USER_ERRORS = (ValueError, FloatingPointError, OSError)
 """Wrong values and files, a diverged loss, a full or forbidden disk. Anything else is a defect of the program."""
 
@@ -11,15 +13,3 @@ def describe_error(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return one_line(f"{error.filename}: {error.strerror}")
     return one_line(str(error))
-
-
-def one_line(text: str) -> str:
-    """Escape line breaks, control characters and what is not Unicode, which names of files may hold.
-
-    Args:
-        text: a message; a printable one stays as it is.
-    """
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
-        for character in text
-    )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import pickle
 import re
+import stat
 import struct
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,6 +67,51 @@ def atomic_write_text(path: str | Path, text: str) -> None:
     """
     with atomic_writer(path) as file:
         file.write(text.encode("utf-8"))
+
+
+def require_file(path: str | Path) -> os.stat_result:
+    """Make sure that a path is a file: reading a pipe waits for a writer, and a device may have no end.
+
+    Args:
+        path: what is to be opened.
+
+    Returns: what `os.stat` says of the file.
+
+    Raises:
+        OSError: if it is something else, or is not there.
+    """
+    if "\0" in str(path):
+        raise OSError(errno.EINVAL, "The name holds a NUL character", str(path))
+    state = Path(path).stat()
+    if stat.S_ISDIR(state.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(state.st_mode):
+        raise OSError(errno.EINVAL, "Is a pipe, a socket or a device, not a file", str(path))
+    return state
+
+
+def read_text(path: str | Path, *, what: str, max_bytes: int) -> str:
+    """Read a text file that somebody else wrote: UTF-8, with or without a byte order mark.
+
+    Args:
+        path: the file.
+        what: what the file should be, for the error ("annotation file").
+        max_bytes: size of the largest sensible file.
+
+    Returns: the text, with line ends of any kind as line feeds.
+
+    Raises:
+        ValueError: if the file is absent, too large, or no text; one line that names it.
+    """
+    try:
+        size = require_file(path).st_size
+        if size > max_bytes:
+            raise ValueError(f"{path}: the {what} has {size} bytes; allowed: {max_bytes}")
+        return Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot read the {what} ({error.strerror or type(error).__name__})") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: the {what} is not UTF-8 text") from error
 
 
 def sha256_file(path: str | Path) -> str:

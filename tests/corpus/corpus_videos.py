@@ -166,6 +166,8 @@ def _written(path: Path, data: bytes) -> Path:
 
 
 _SHARES = (0.02, 0.2, 0.4, 0.6, 0.8, 0.95, 0.995)
+# Between a picture and those that are stored behind it and shown before it.
+_REORDERED_SHARES = {"mp4-h264-faststart": (0.736, 0.836, 0.87)}
 
 
 def _damaged_cases() -> list[Case]:
@@ -180,7 +182,7 @@ def _damaged_cases() -> list[Case]:
                 original=whole,
                 numbered=True,
             )
-            for share in _SHARES
+            for share in (*_SHARES, *_REORDERED_SHARES.get(name, ()))
         ]
         cases += [
             Case(
@@ -451,7 +453,8 @@ def _long_header(folder: Path) -> Path:
     start = data.find(b"\x18\x53\x80\x67")
     padding = 61 - start
     return _written(
-        folder / "padded.mkv", data[:start] + b"\xec" + bytes([0x80 | (padding - 2)]) + bytes(padding - 2) + data[start:]
+        folder / "padded.mkv",
+        data[:start] + b"\xec" + bytes([0x80 | (padding - 2)]) + bytes(padding - 2) + data[start:],
     )
 
 
@@ -569,7 +572,7 @@ def _odd_videos() -> list[Case]:
     return cases
 
 
-# ------------------------------------------------------------------------------------------------------------ tall tales
+# ----------------------------------------------------------------------------------------------------------- tall tales
 
 
 def _pictures_in_avi(folder: Path) -> Path:
@@ -613,7 +616,7 @@ def _tall_tales() -> list[Case]:
     def claim(name: str, text: str, write: Callable[[Path], Path], expected: str = "any") -> Case:
         return Case(id=f"video/claims-{name}", text=text, expected=expected, write=write)  # type: ignore[arg-type]
 
-    def patched(name: str, *patches: tuple[bytes, int, bytes], whole: Callable[[Path], Path] = mp4, file: str = "a.mp4"):
+    def patched(name: str, *patches: tuple[bytes, int, bytes], whole: Callable[[Path], Path] = mp4, file="a.mp4"):
         return partial(_patched, whole=whole, name=f"{name}-{file}", patches=patches)
 
     avi = WHOLE["avi-mpeg4"]
@@ -629,7 +632,7 @@ def _tall_tales() -> list[Case]:
         claim("mp4-durations", "an mp4 with 2^32 - 1 frames of one length", patched("stts", (b"stts", 12, most))),
         claim("mp4-table", "an mp4 with a table of 2^32 - 1 rows", patched("stts2", (b"stts", 8, most))),
         claim("mp4-sync", "an mp4 with 2^32 - 1 keyframes", patched("stss", (b"stss", 8, most))),
-        claim("mp4-offsets", "an mp4 whose frames lie behind the end of the file", patched("stco", (b"stco", 12, most))),
+        claim("mp4-offsets", "an mp4 whose frames lie behind its end", patched("stco", (b"stco", 12, most))),
         claim("mp4-timescale-0", "an mp4 with a time scale of 0", patched("mdhd", (b"mdhd", 16, bytes(4)))),
         claim("mp4-timescale-max", "an mp4 with a time scale of 2^32 - 1", patched("mdhd2", (b"mdhd", 16, most))),
         claim("mp4-duration", "an mp4 that lasts 2^32 - 1 ticks", patched("mdhd3", (b"mdhd", 20, most))),
