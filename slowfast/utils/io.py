@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 PART_SUFFIX = ".part"
 
+MAX_EXPANSION = 4
+"""How many times larger than the file the content of an archive may be; torch.save does not compress at all."""
+_SMALL_BYTES = 1 << 20
+
+_DAMAGED_ZIP = (zipfile.BadZipFile, OSError, EOFError, ValueError, LookupError, NotImplementedError, struct.error)
+
 
 @contextmanager
 def atomic_writer(path: str | Path) -> Iterator[BinaryIO]:
@@ -147,6 +153,46 @@ def sha256_tensors(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def refuse_zip_bomb(path: str | Path) -> None:
+    """Refuse an archive that takes far more room in memory than on the disk; of other files nothing is read.
+
+    Args:
+        path: an existing file.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    size = Path(path).stat().st_size
+    try:
+        if not zipfile.is_zipfile(path):
+            return
+        with zipfile.ZipFile(path) as archive:
+            content = sum(entry.file_size for entry in archive.infolist())
+    except _DAMAGED_ZIP:
+        return  # whoever reads it next says so
+    if content > MAX_EXPANSION * size + _SMALL_BYTES:
+        raise ValueError(f"{path}: would unpack to {content} bytes, from {size}; torch.save writes no such file")
+
+
+def describe_odd_tensor(tensor: Tensor) -> str:
+    """Say why a tensor of a file cannot be computed with as it is; "" if it can.
+
+    Args:
+        tensor: what a file holds.
+    """
+    import torch
+
+    if tensor.layout != torch.strided:
+        return f"sparse ({tensor.layout})"
+    if tensor.is_quantized:
+        return f"quantised ({tensor.dtype})"
+    if tensor.is_meta:
+        return "without content (device meta)"
+    if tensor.is_complex():
+        return f"complex ({tensor.dtype})"
+    return ""
+
+
 def load_tensors(path: str | Path, *, what: str, advice: str = "", memory_map: bool = False) -> Any:  # noqa: ANN401 (the file decides)
     """Load a file of tensors on the CPU without ever executing what it holds.
 
@@ -166,6 +212,7 @@ def load_tensors(path: str | Path, *, what: str, advice: str = "", memory_map: b
     source = Path(path)
     if not source.is_file():
         raise ValueError(f"{source}: {what} not found" if not source.exists() else f"{source}: {what} is not a file")
+    refuse_zip_bomb(source)
     try:
         with warnings.catch_warnings():
             # A foreign pickle is refused below, in one line; torch's remark on its protocol would come before it.

@@ -22,7 +22,7 @@ MODES = ("train", "val", "test")
 _MOST_COMPARED = 64
 
 
-class Wrong(Exception):
+class WrongError(Exception):
     """Something other than the right frames or one line came of a video."""
 
 
@@ -68,7 +68,7 @@ def check_video(case: Case, path: Path, folder: Path) -> str:
         What came of it, in words.
 
     Raises:
-        Wrong: if that is not allowed.
+        WrongError: if that is not allowed.
     """
     if case.relative:
         os.chdir(path.parent)
@@ -77,7 +77,7 @@ def check_video(case: Case, path: Path, folder: Path) -> str:
     encode(good, count=12)
     truth = _truth(case, path, folder)
     if truth is not None and case.expected == "reads" and case.frames is not None and len(truth) != case.frames:
-        raise Wrong(f"a plain decode gives {len(truth)} frames, expected {case.frames}")
+        raise WrongError(f"a plain decode gives {len(truth)} frames, expected {case.frames}")
     outcomes = [
         _item(case, path, good, mode=mode, rule=rule, epoch=epoch, truth=truth)
         for rule in RULES
@@ -86,15 +86,15 @@ def check_video(case: Case, path: Path, folder: Path) -> str:
     ]
     failures = [reason for reason in outcomes if reason]
     if case.expected == "reads" and failures:
-        raise Wrong(f"is not read: {failures[0]}")
+        raise WrongError(f"is not read: {failures[0]}")
     if case.expected == "skip" and len(failures) != len(outcomes):
-        raise Wrong("is read")
+        raise WrongError("is read")
     if case.expected == "reads":
         assert truth is not None
         _whole(case, path, truth)
     inspected = _inspected(path)
     if case.expected == "reads" and inspected:
-        raise Wrong(f"the inspection refuses it: {inspected}")
+        raise WrongError(f"the inspection refuses it: {inspected}")
     if not failures:
         return f"read: {len(truth)} frames" if case.expected == "reads" and truth is not None else "read"
     said = f"{failures[0]}"
@@ -125,16 +125,16 @@ def _item(case: Case, path: Path, good: Path, *, mode: str, rule: str, epoch: in
     where = f"{mode} {rule}"
     ids, labels = set(item.video_id.tolist()), set(item.label.tolist())
     if item.frames.shape[1:] != (3, CLIP_FRAMES, 32, 32):
-        raise Wrong(f"{where}: frames have the shape {tuple(item.frames.shape)}")
+        raise WrongError(f"{where}: frames have the shape {tuple(item.frames.shape)}")
     if item.bad:
         # Training draws another video, which may be this one again.
         if (ids, labels) not in ((set(), set()), ({0}, {1})) or (mode != "train" and ids):
-            raise Wrong(f"{where}: reports {item.bad[0]!r}, but gives clips of {ids} with labels {labels}")
+            raise WrongError(f"{where}: reports {item.bad[0]!r}, but gives clips of {ids} with labels {labels}")
         if len(set(item.bad)) != 1 or (mode != "train" and len(item.bad) != 1):
-            raise Wrong(f"{where}: reports {item.bad}")
+            raise WrongError(f"{where}: reports {item.bad}")
         return _reason(item.bad[0], path)
     if (ids, labels) != ({1}, {2}) or len(item) != {"train": 1, "val": 1, "test": 6}[mode]:
-        raise Wrong(f"{where}: {len(item)} clips of {ids} with labels {labels}")
+        raise WrongError(f"{where}: {len(item)} clips of {ids} with labels {labels}")
     _compare(recorder, truth, numbered=case.numbered, where=where)
     return ""
 
@@ -142,20 +142,20 @@ def _item(case: Case, path: Path, good: Path, *, mode: str, rule: str, epoch: in
 def _reason(line: str, path: Path) -> str:
     shown = str(path).encode("utf-8", "backslashreplace").decode().replace("\n", "\\n")
     if not line.startswith(f"{shown}: "):
-        raise Wrong(f"the line does not name the file: {line!r}")
+        raise WrongError(f"the line does not name the file: {line!r}")
     if not line.isprintable() or len(line) > len(shown) + 300:
-        raise Wrong(f"not one short line: {line!r:.400}")
+        raise WrongError(f"not one short line: {line!r:.400}")
     return line.removeprefix(f"{shown}: ")
 
 
 def _compare(recorder: _Recorder, truth: Truth | None, *, numbered: bool, where: str) -> None:
     info, numbers = recorder.info, list(recorder.numbers)
     if recorder.frames.shape != (len(numbers), info.height, info.width, 3):
-        raise Wrong(f"{where}: {len(numbers)} frames have the shape {recorder.frames.shape}")
+        raise WrongError(f"{where}: {len(numbers)} frames have the shape {recorder.frames.shape}")
     if truth is None:
         return
     if max(numbers) >= len(truth) or info.num_frames > len(truth):
-        raise Wrong(f"{where}: asks for frame {max(numbers)} of {info.num_frames}, a plain decode gives {len(truth)}")
+        raise WrongError(f"{where}: asks for frame {max(numbers)} of {info.num_frames}, a plain decode gives {len(truth)}")
     for number, frame in zip(numbers, recorder.frames, strict=True):
         _compare_frame(frame, number, truth, info.width, info.height, numbered=numbered, where=where)
 
@@ -163,9 +163,9 @@ def _compare(recorder: _Recorder, truth: Truth | None, *, numbered: bool, where:
 def _compare_frame(frame, number, truth, width, height, *, numbered, where) -> None:
     if not np.array_equal(frame, truth.picture(number, width, height)):
         seen = f", but shows the number {number_of(frame)}" if min(frame.shape[:2]) >= SIDE else ""
-        raise Wrong(f"{where}: frame {number} is not that of a plain decode{seen}")
+        raise WrongError(f"{where}: frame {number} is not that of a plain decode{seen}")
     if numbered and number_of(frame) != number:
-        raise Wrong(f"{where}: frame {number} shows the number {number_of(frame)}")
+        raise WrongError(f"{where}: frame {number} shows the number {number_of(frame)}")
 
 
 def _whole(case: Case, path: Path, truth: Truth) -> None:
@@ -180,7 +180,7 @@ def _whole(case: Case, path: Path, truth: Truth) -> None:
     except DecodeError as error:
         _reason(str(error), path)
     else:
-        raise Wrong(f"gives frame {len(truth)} of {len(truth)}")
+        raise WrongError(f"gives frame {len(truth)} of {len(truth)}")
 
 
 def _inspected(path: Path) -> str:
@@ -189,5 +189,5 @@ def _inspected(path: Path) -> str:
     except DecodeError as error:
         return _reason(str(error), path)
     if facts.frames < 1 or min(facts.width, facts.height) < 1 or not facts.fps > 0:
-        raise Wrong(f"the inspection found {facts}")
+        raise WrongError(f"the inspection found {facts}")
     return ""

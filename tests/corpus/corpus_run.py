@@ -7,16 +7,19 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from corpus_case import Case
-from corpus_check_videos import Wrong, check_video
+from corpus_check_files import check_annotation, check_config, check_features, check_labels, check_weights
+from corpus_check_videos import WrongError, check_video
+from corpus_configs import CONFIG_CASES
+from corpus_tensors import TENSOR_CASES
+from corpus_texts import TEXT_CASES
 from corpus_videos import VIDEO_CASES
 
 from slowfast.utils.watched_pool import run_watched
 
-CASES: dict[str, Case] = {case.id: case for case in (*VIDEO_CASES,)}
+CASES: dict[str, Case] = {case.id: case for case in (*VIDEO_CASES, *TEXT_CASES, *TENSOR_CASES, *CONFIG_CASES)}
 SECONDS = 120.0
 """Limit for one case. The slowest takes two; a busy machine may be ten times slower."""
 
@@ -73,7 +76,7 @@ def check(task: Task) -> Result:
     case, path, folder = CASES[task.id], Path(task.path), Path(task.folder)
     try:
         outcome = CHECKS[case.kind](case, path, folder)
-    except Wrong as error:
+    except WrongError as error:
         return Result(id=case.id, problem=str(error))
     except Exception:  # noqa: BLE001 - whatever it is, it is the finding
         return Result(id=case.id, problem=traceback.format_exc())
@@ -87,4 +90,11 @@ def without_folders(text: str, path: Path) -> str:
     return re.sub(re.escape(f"{path.parent}/"), "", text)
 
 
-CHECKS = {"video": check_video}
+CHECKS = {
+    "video": check_video,
+    "annotation": check_annotation,
+    "labels": check_labels,
+    "features": check_features,
+    "weights": check_weights,
+    "config": check_config,
+}
