@@ -88,6 +88,7 @@ RANGES: dict[str, tuple[float, float | None]] = {
     "DATA.TRAIN_CROP_SIZE": (1, None),
     "DATA.TEST_CROP_SIZE": (1, None),
     "DATA_LOADER.NUM_WORKERS": (0, None),
+    "DATA_LOADER.TIMEOUT_SECONDS": (1, None),
     "TRAIN.LINEAR_CONNECT_LOSS_RATIO": (0, None),
     "TRAIN.LINEAR_CONNECT_SAMPLE_L": (0, 1),
     "TRAIN.LINEAR_CONNECT_SAMPLE_R": (0, 1),

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slowfast.config.shown import shown
 from slowfast.models.clip.config_files import checked_activation, hugging_face_config, open_clip_config
 from slowfast.models.clip.layers import Activation
 from slowfast.models.clip.layouts import SIZE_ENTRIES, find_layout, without_wrappers
@@ -71,7 +70,7 @@ class WeightFile:
         for name, value in tensors.items():
             fault = _fault(name, value)
             if fault:
-                raise ValueError(f"{self.path}: {shown(name)} {fault}")
+                raise ValueError(f"{self.path}: {name!r:.200} {fault}")
         return tensors
 
     def activation(self) -> Activation | None:
