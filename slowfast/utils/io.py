@@ -215,8 +215,8 @@ def load_tensors(path: str | Path, *, what: str, advice: str = "", memory_map: b
     refuse_zip_bomb(source)
     try:
         with warnings.catch_warnings():
-            # A foreign pickle is refused below, in one line; torch's remark on its protocol would come before it.
-            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            # What is odd about a file is refused below or by the caller, in one line; torch's remarks would come before.
+            warnings.simplefilter("ignore")
             return torch.load(source, map_location="cpu", weights_only=True, mmap=memory_map or None)
     except pickle.UnpicklingError as error:
         raise ValueError(

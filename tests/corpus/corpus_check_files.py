@@ -120,7 +120,11 @@ def check_config(case: Case, path: Path, folder: Path) -> str:
 
 
 def _outcome(
-    case: Case, path: Path, read: Callable[[], str], *, error: type[Exception] | tuple[type[Exception], ...] = USER_ERRORS
+    case: Case,
+    path: Path,
+    read: Callable[[], str],
+    *,
+    error: type[Exception] | tuple[type[Exception], ...] = USER_ERRORS,
 ) -> str:
     """Read, and see whether what comes of it is allowed."""
     try:
@@ -137,7 +141,9 @@ def _message(case: Case, error: Exception, path: Path) -> str:
     text = str(error) if isinstance(error, ValueError) else describe_error(error)
     if not text.isprintable():
         raise WrongError(f"more than one line: {text!r:.500}")
-    named = str(path) in text or (case.kind == "config" and any(key in text for key in (path.name, case.message or " ")))
+    named = str(path) in text or (
+        case.kind == "config" and any(key in text for key in (path.name, case.message or " "))
+    )
     if not named:
         raise WrongError(f"does not name the file: {text!r:.500}")
     if len(text.replace(str(path), "")) > MOST_CHARACTERS:

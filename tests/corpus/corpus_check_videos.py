@@ -155,7 +155,9 @@ def _compare(recorder: _Recorder, truth: Truth | None, *, numbered: bool, where:
     if truth is None:
         return
     if max(numbers) >= len(truth) or info.num_frames > len(truth):
-        raise WrongError(f"{where}: asks for frame {max(numbers)} of {info.num_frames}, a plain decode gives {len(truth)}")
+        raise WrongError(
+            f"{where}: asks for frame {max(numbers)} of {info.num_frames}, a plain decode gives {len(truth)}"
+        )
     for number, frame in zip(numbers, recorder.frames, strict=True):
         _compare_frame(frame, number, truth, info.width, info.height, numbered=numbered, where=where)
 

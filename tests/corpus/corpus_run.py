@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -87,7 +86,7 @@ def check(task: Task) -> Result:
 
 def without_folders(text: str, path: Path) -> str:
     """Shorten the paths of a message to the names of the files."""
-    return re.sub(re.escape(f"{path.parent}/"), "", text)
+    return text.replace(f"{path.parent}/", "").replace(str(path.parent), ".")
 
 
 CHECKS = {

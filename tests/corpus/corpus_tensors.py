@@ -126,8 +126,6 @@ def _laughs(folder: Path) -> Any:
     return value
 
 
-
-
 def _deep_pickle(name: str, depth: int) -> Callable[[Path], Path]:
     return file(name, b"\x80\x02" + b"(" * depth + b"l" * depth + b".")
 

@@ -71,9 +71,7 @@ def special_files(kind: str, name: str, *, content: bytes) -> list[Case]:
         "name-too-long": ("a name of 300 letters", lambda folder: folder / f"{'x' * 300}.{name}"),
         "below-a-file": ("a path that goes through a file", lambda folder: file("file", b"")(folder) / name),
     }  # fmt: skip
-    return [
-        Case(id=f"{kind}/{key}", text=text, expected="error", write=write) for key, (text, write) in found.items()
-    ]
+    return [Case(id=f"{kind}/{key}", text=text, expected="error", write=write) for key, (text, write) in found.items()]
 
 
 # ---------------------------------------------------------------------------------------------------- annotation files

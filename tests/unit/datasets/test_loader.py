@@ -55,7 +55,9 @@ def failure(batches):
 
 
 def test_a_hanging_video_is_named():
-    assert failure(loader("hangs")) == "/videos/hangs: reading took longer than DATA_LOADER.TIMEOUT_SECONDS, which is 2 s"
+    assert (
+        failure(loader("hangs")) == "/videos/hangs: reading took longer than DATA_LOADER.TIMEOUT_SECONDS, which is 2 s"
+    )
 
 
 def test_a_video_that_ends_its_worker_is_named():
