@@ -11,6 +11,7 @@ import stat
 import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,22 @@ PART_SUFFIX = ".part"
 MAX_EXPANSION = 4
 """How many times larger than the file the content of an archive may be; torch.save does not compress at all."""
 _SMALL_BYTES = 1 << 20
+
+_UNREADABLE = (
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""What torch raises over a damaged file, besides pickle's own error."""
 
 _DAMAGED_ZIP = (zipfile.BadZipFile, OSError, EOFError, ValueError, LookupError, NotImplementedError, struct.error)
 
@@ -174,6 +191,22 @@ def refuse_zip_bomb(path: str | Path) -> None:
         raise ValueError(f"{path}: would unpack to {content} bytes, from {size}; torch.save writes no such file")
 
 
+def _refuse_damaged_zip(path: Path, what: str) -> None:
+    """Compare the checksums of an archive, which torch does not: a flipped bit would be another weight."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (*_DAMAGED_ZIP, zlib.error, RuntimeError):
+        return  # torch says what is wrong with it
+    if damaged is not None:
+        raise ValueError(
+            f"{path}: {what} is damaged: the checksum of {damaged!r:.200} does not fit (set_crc32_options(False) of torch "
+            "writes such files too: save it anew)"
+        )
+
+
 def describe_odd_tensor(tensor: Tensor) -> str:
     """Say why a tensor of a file cannot be computed with as it is; "" if it can.
 
@@ -213,9 +246,11 @@ def load_tensors(path: str | Path, *, what: str, advice: str = "", memory_map: b
     if not source.is_file():
         raise ValueError(f"{source}: {what} not found" if not source.exists() else f"{source}: {what} is not a file")
     refuse_zip_bomb(source)
+    if not memory_map:
+        _refuse_damaged_zip(source, what)
     try:
         with warnings.catch_warnings():
-            # What is odd about a file is refused below or by the caller, in one line; torch's remarks would come before.
+            # What is odd about a file is refused in one line; torch's remarks on it would come before.
             warnings.simplefilter("ignore")
             return torch.load(source, map_location="cpu", weights_only=True, mmap=memory_map or None)
     except pickle.UnpicklingError as error:
@@ -223,17 +258,7 @@ def load_tensors(path: str | Path, *, what: str, advice: str = "", memory_map: b
             f"{source}: {what} is damaged or holds objects that are unsafe to load ({_refused(error)})"
             f"{'; ' if advice else ''}{advice}"
         ) from error
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        struct.error,
-    ) as error:
+    except _UNREADABLE as error:
         raise ValueError(f"{source}: {what} cannot be read ({_brief(error)})") from error
 
 

@@ -138,7 +138,7 @@ def _outcome(
 
 
 def _message(case: Case, error: Exception, path: Path) -> str:
-    text = str(error) if isinstance(error, ValueError) else describe_error(error)
+    text = describe_error(error)
     if not text.isprintable():
         raise WrongError(f"more than one line: {text!r:.500}")
     named = str(path) in text or (

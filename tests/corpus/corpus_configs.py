@@ -157,9 +157,9 @@ def _errors() -> list[Case]:
         for name, (text, content, message) in whole.items()
     ]
     several: dict[str, tuple[str, Callable[[Path], Path], str]] = {
-        "base-circle": ("two files that name each other", _files({"a.yaml": "_BASE_: b.yaml", "b.yaml": "_BASE_: a.yaml"}),
+        "base-circle": ("two files in a circle", _files({"a.yaml": "_BASE_: b.yaml", "b.yaml": "_BASE_: a.yaml"}),
                         "is cyclic"),
-        "base-chain": ("150 files, each naming the next", lambda folder: _chain(folder, length=150), "and more; allowed"),
+        "base-chain": ("150 files, each naming the next", lambda place: _chain(place, length=150), "and more; allowed"),
         "base-doubling": ("40 files, each naming the next twice", _doubling, "and more; allowed"),
         "base-broken": ("a _BASE_ that is no YAML", _files({"a.yaml": "_BASE_: b.yaml", "b.yaml": "a: [1"}), "b.yaml"),
     }  # fmt: skip

@@ -319,7 +319,7 @@ def _feature_cases() -> list[Case]:
         "double": ("double precision", _saved("text.pt", lambda: features().double())),
         "gradient": ("a tensor that requires a gradient", _saved("text.pt", lambda: features().requires_grad_())),
         "parameter": ("a parameter", _saved("text.pt", lambda: torch.nn.Parameter(features()))),
-        "turned": ("a transposed view", _saved("text.pt", lambda: features().transpose(0, 2).contiguous().transpose(0, 2))),
+        "turned": ("a transposed view", _saved("text.pt", lambda: features().mT.contiguous().mT)),
         "long": ("features of any length", _saved("text.pt", lambda: features() * 1000)),
         "named": ("names in another order", _saved("text.pt", lambda: {
             "features": features()[order], "names": [NAMES[number] for number in order]})),
@@ -411,7 +411,8 @@ def _weight_errors() -> dict[str, tuple[str, Callable[[Path], Path], str]]:
         "infinite": ("an infinite weight", saved(_changed(first, _filled(float("inf")))), first),
         "nan-checkpoint": ("a checkpoint of a run that diverged", saved(lambda: {"model_state": {
             f"model.{key}": value * float("nan") for key, value in weights().items()}}), "nan"),
-        "nan-safetensors": ("the same as safetensors", _safetensors(safe, _changed(first, _filled(float("nan")))), first),
+        "nan-safetensors": ("the same as safetensors", _safetensors(
+            safe, _changed(first, _filled(float("nan")))), first),
         "nothing": ("an empty mapping", saved(dict), ""),
         "no-state": ("a checkpoint without model_state", saved(lambda: {"epoch": 1}), ""),
         "state-list": ("a list for model_state", saved(lambda: {"model_state": [1, 2]}), ""),
@@ -430,8 +431,8 @@ def _weight_errors() -> dict[str, tuple[str, Callable[[Path], Path], str]]:
         "epoch-fraction": ("a fraction for the epoch", saved(lambda: checkpoint(epoch=3.5)), "epoch is"),
         "optimizer-list": ("a list for the state of the optimiser", saved(lambda: checkpoint(optimizer_state=[1])),
                            "optimizer_state"),
-        "activation": ("an unknown activation", saved(lambda: {**checkpoint(), "clip_activation": "relu"}), "relu"),
-        "activation-number": ("a number for the activation", saved(lambda: {**checkpoint(), "clip_activation": 3}), "3"),
+        "activation": ("an unknown activation", saved(lambda: checkpoint(clip_activation="relu")), "relu"),
+        "activation-number": ("a number for the activation", saved(lambda: checkpoint(clip_activation=3)), "3"),
         "safetensors-empty": ("an empty safetensors file", file(safe, b""), "not a readable"),
         "safetensors-text": ("text named safetensors", file(safe, b"lecture notes " * 9), "not a readable"),
         "safetensors-length": ("safetensors whose header is longer than the file",

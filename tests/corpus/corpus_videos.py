@@ -348,7 +348,8 @@ def _not_videos() -> list[Case]:
         ),
         "audio-mp4": ("an mp4 with sound alone", partial(_sound_only, name="sound.mp4")),
         "audio-mkv": ("a mkv with sound alone", partial(_sound_only, name="sound.mkv", codec="libopus")),
-        "audio-wav": ("a wave file named avi", partial(_sound_only, name="sound.avi", codec="pcm_s16le", container="wav")),
+        "audio-wav": ("a wave file named avi", partial(
+            _sound_only, name="sound.avi", codec="pcm_s16le", container="wav")),
         "audio-mp3": ("an mp3 named mp4", partial(_sound_only, name="song.mp4", codec="libmp3lame", container="mp3")),
         "audio-with-cover": ("a song with a picture of its cover", _cover),
     }  # fmt: skip
@@ -490,7 +491,7 @@ def _odd_videos() -> list[Case]:
         case("uneven-mp4", "a variable frame rate, from 2.5 to 100 per second", partial(_uneven, name="uneven.mp4")),
         case("uneven-mkv", "a variable frame rate in a mkv", partial(_uneven, name="uneven.mkv")),
         case("no-duration", "a mkv that states no duration, as live recordings are", _live),
-        case("no-header", "a bare h264 stream without a container", lambda f: encode(f / "bare.h264", container="h264")),
+        case("no-header", "a bare stream without a container", lambda f: encode(f / "bare.h264", container="h264")),
         case("transport", "a transport stream", WHOLE["ts-mpeg2"]),
         case("late-start", "time stamps that begin at 10 s", _late_start),
         case("two-streams", "two video streams: the first counts", _two_streams),

@@ -1,4 +1,4 @@
-"""Every key mistyped in every way: the line names the key that was meant, and of a value what was found and expected."""
+"""Every key mistyped in every way: the line names the key that was meant, what was found and what was expected."""
 
 import math
 
@@ -20,10 +20,14 @@ def refusal(key, value, *, check=False, chosen=()):
     cfg = get_cfg()
     for known, choice in {**CHOSEN, **dict(chosen)}.items():
         cfg.merge_from_list([known, choice])
-    with pytest.raises(ConfigError) as caught:
+
+    def resolve():
         cfg.merge_from_list([key, value])
         if check:
             assert_and_infer_cfg(cfg)
+
+    with pytest.raises(ConfigError) as caught:
+        resolve()
     line = str(caught.value)
     assert line.isprintable()
     assert len(line) < 700
@@ -113,7 +117,7 @@ def test_an_unknown_choice(key):
 
 @pytest.mark.parametrize("key", LISTS)
 def test_a_wrong_list(key):
-    is_valid, lengths, expected = LISTS[key]
+    _, lengths, expected = LISTS[key]
     wrong_element = 3 if "string" in expected else "a"
     values = [[wrong_element] * (max(lengths or (1,)) or 1)]
     if lengths is not None:

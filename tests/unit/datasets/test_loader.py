@@ -49,7 +49,7 @@ def loader(*names, workers=1, timeout=2):
 
 
 def failure(batches):
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message is what is returned
         list(batches)
     return describe_error(caught.value)
 
