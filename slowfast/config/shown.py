@@ -6,6 +6,7 @@ import reprlib
 
 _MOST_CHARACTERS = 120
 _MOST_ENTRIES = 16
+_MOST_IN_ALL = 400
 _MOST_BITS = 256  # Python refuses to print integers of more than 4300 digits
 
 
@@ -33,7 +34,8 @@ def shown(value: object) -> str:
     Args:
         value: anything, also what refers to itself or stands for very many values.
     """
-    return _short.repr(value)
+    text = _short.repr(value)
+    return text if len(text) <= _MOST_IN_ALL else f"{text[:_MOST_IN_ALL]}..."
 
 
 def one_line(text: str) -> str:

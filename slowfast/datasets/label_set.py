@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slowfast.config.shown import shown
-from slowfast.utils.io import read_text
+from slowfast.utils.io import parse_json, read_text
 
 MAX_FILE_BYTES = 16 << 20
 """Names of ten thousand classes take half a megabyte."""
@@ -83,16 +83,11 @@ def class_key(name: str) -> str:
 def _read_mapping(path: Path) -> dict[str, object]:
     text = read_text(path, what="label file", max_bytes=MAX_FILE_BYTES)
     try:
-        mapping = json.loads(text, object_pairs_hook=_unique_keys)
+        mapping = parse_json(text, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not valid JSON (line {error.lineno}: {error.msg})") from error
     except _RepeatedKeyError as error:
         raise ValueError(f'{path}: key "{shown(error.args[0])[1:-1]}" occurs twice') from error
-    except RecursionError as error:
-        raise ValueError(f"{path}: not a label file (nested too deeply)") from error
-    except ValueError as error:
-        # an integer of more digits than Python converts
-        raise ValueError(f"{path}: not a label file ({str(error)[:120]})") from error
     if not isinstance(mapping, dict) or not mapping:
         found = "an empty object" if isinstance(mapping, dict) else type(mapping).__name__
         raise ValueError(f'{path}: expected a JSON object {{"0": "name", ...}}, found {found}')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import pickle
 import re
@@ -12,7 +13,7 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -137,6 +138,28 @@ def read_text(path: str | Path, *, what: str, max_bytes: int) -> str:
         raise ValueError(f"{path}: the {what} is not UTF-8 text") from error
 
 
+def parse_json(text: str, *, object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:  # noqa: ANN401
+    """`json.loads` that raises nothing but JSONDecodeError over a text, however it is made.
+
+    Args:
+        text: JSON.
+        object_pairs_hook: as for `json.loads`; what it raises goes through.
+
+    Returns: what the text says.
+
+    Raises:
+        json.JSONDecodeError: a ValueError.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=object_pairs_hook)
+    except RecursionError:
+        raise json.JSONDecodeError("nested too deeply", text, 0) from None
+    except ValueError as error:
+        if not str(error).startswith("Exceeds the limit"):
+            raise
+        raise json.JSONDecodeError("an integer has too many digits", text, 0) from None
+
+
 def sha256_file(path: str | Path) -> str:
     """Hash a file in blocks.
 
@@ -202,8 +225,8 @@ def _refuse_damaged_zip(path: Path, what: str) -> None:
         return  # torch says what is wrong with it
     if damaged is not None:
         raise ValueError(
-            f"{path}: {what} is damaged: the checksum of {damaged!r:.200} does not fit (set_crc32_options(False) of torch "
-            "writes such files too: save it anew)"
+            f"{path}: {what} is damaged: the checksum of {damaged!r:.200} does not fit (torch.save after "
+            "set_crc32_options(False) writes such files too: save it anew)"
         )
 
 

@@ -194,7 +194,7 @@ def _label_cases() -> list[Case]:
         "yaml": ("YAML", "0: a\n1: b\n", "not valid JSON"),
         "nested-lists": ("100 000 lists in each other", nested, "nested too deeply"),
         "nested-objects": ("100 000 objects in each other", '{"0":' * 100_000, "nested too deeply"),
-        "endless-number": ("a number of 6000 digits", f'{{"0": {"9" * 6000}}}', "not a label file"),
+        "endless-number": ("a number of 6000 digits", f'{{"0": {"9" * 6000}}}', "too many digits"),
         "nan": ("not a number", '{"0": NaN}', "expected a class name"),
         "control-character": ("a bare line break in a name", '{"0": "a\nb"}', "not valid JSON"),
     }
