@@ -112,7 +112,7 @@ def test_tensors_may_stay_in_the_file(tmp_path):
     assert torch.equal(io.load_tensors(tmp_path / "x.pyth", what="x", memory_map=True)["x"], torch.arange(5))
 
 
-# ------------------------------------------------------------------------------------------------ files of somebody else
+# ----------------------------------------------------------------------------------------------- files of somebody else
 
 
 def test_text_files_of_any_origin(tmp_path):
