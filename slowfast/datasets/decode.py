@@ -42,6 +42,9 @@ MAX_PIXELS = 2**26
 # Scaled to a short side of 256, a picture of this shape takes 12 MB; there is no limit to what thinner ones take.
 MAX_ASPECT = 64
 
+# For av.open: a playlist may name addresses in a network.
+FILES_ONLY = {"protocol_whitelist": "file"}
+
 # Formats that name other files or addresses instead of holding pictures.
 _PLAYLISTS = frozenset({"hls", "applehttp", "concat", "dash", "sdp", "rtsp", "imf"})
 
@@ -168,8 +171,8 @@ def opened(path: str | Path, threads: Threads) -> "Iterator[_Video]":
     try:
         if require_file(path).st_size == 0:
             raise DecodeError(path, "the file is empty")
-        # "file:", since FFmpeg takes a name with a colon for an address; nothing else may be opened on the way.
-        with av.open(f"file:{path}", metadata_errors="ignore", options={"protocol_whitelist": "file"}) as container:
+        # "file:", since FFmpeg takes a name with a colon for an address
+        with av.open(f"file:{path}", metadata_errors="ignore", options=FILES_ONLY) as container:
             if set(container.format.name.split(",")) & _PLAYLISTS:
                 raise DecodeError(path, "the file is a playlist, which names other files")
             yield _Video(str(path), container, threads)
@@ -204,6 +207,7 @@ class _Video:
         self._path = path
         self._container = container
         self._stream = _video_stream(path, container)
+        self.stream_index = int(self._stream.index)
         # pictures may grow on the way
         self._stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         self._stream.thread_type = threads

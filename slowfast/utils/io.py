@@ -93,6 +93,18 @@ def atomic_write_text(path: str | Path, text: str) -> None:
         file.write(text.encode("utf-8"))
 
 
+def expanded(path: str | Path) -> Path:
+    """Replace a leading ~; one of a user that this machine does not know stays, and names no file.
+
+    Args:
+        path: as somebody wrote it.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def require_file(path: str | Path) -> os.stat_result:
     """Make sure that a path is a file: reading a pipe waits for a writer, and a device may have no end.
 

@@ -483,6 +483,14 @@ def _torchscript_empty(folder: Path) -> Path:
 
 def _weight_cases() -> list[Case]:
     cases = special_files("weights", "clip.pt", content=b"text")
+    cases.append(
+        Case(
+            id="weights/unknown-user",
+            text="a home folder that does not exist",
+            expected="error",
+            write=lambda folder: Path("~nobody-of-this-name/clip.pt"),
+        )
+    )
     cases += [
         Case(id=f"weights/{key}", text=text, expected="error", write=write, message=message)
         for key, (text, write, message) in _weight_errors().items()

@@ -17,7 +17,7 @@ from slowfast.models.clip.layers import Activation
 from slowfast.models.clip.layouts import SIZE_ENTRIES, find_layout, without_wrappers
 from slowfast.models.clip.pickles import read_untrusted
 from slowfast.models.clip.torchscript import is_torchscript, read_torchscript_tensors, torchscript_activation
-from slowfast.utils.io import describe_odd_tensor, load_tensors, refuse_zip_bomb
+from slowfast.utils.io import describe_odd_tensor, expanded, load_tensors, refuse_zip_bomb
 
 ACTIVATION_ENTRY = "clip_activation"
 """Where our files name the activation: beside ``model_state``, or in the metadata of a safetensors file."""
@@ -128,7 +128,7 @@ def read_weight_file(
     Raises:
         ValueError: if the file is absent, damaged, or has foreign objects without being allowed to.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not path.is_file():  # a pipe would be waited for, and a device may have no end
         raise ValueError(f"{path}: {what} not found" if not path.exists() else f"{path}: {what} is not a file")
     refuse_zip_bomb(path)
