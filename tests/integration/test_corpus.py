@@ -4,10 +4,15 @@ What came of each is in docs/robustness.md, which tests/corpus/report.py writes.
 """
 
 import json
+import multiprocessing
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from slowfast.datasets import build
+from slowfast.datasets.decode import decode_frames
 
 CORPUS = Path(__file__).resolve().parents[1] / "corpus"
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "robustness.md"
@@ -164,3 +169,21 @@ def test_videos(net, paths, dataset, tmp_path, json_lines, workers):
     results = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
     assert (results["num_videos"], results["num_scored"]) == (len(videos), len(READ))
     assert {line.partition(": ")[0] for line in results["missing"]} == bad
+
+
+@pytest.mark.parametrize("phase", ["TRAIN", "TEST"])
+def test_a_decoder_that_hangs(refused, dataset, monkeypatch, phase):
+    """Nothing in a worker's own process can notice; the run ends with the name of the video, and so does the worker."""
+    split = "train" if phase == "TRAIN" else "test"
+
+    def decode(path, plan, *, stamps=False):
+        if path.endswith(f"{split}1.avi"):
+            time.sleep(3600)
+        return decode_frames(path, plan, stamps=stamps)
+
+    monkeypatch.setattr(build, "resolve", lambda table, name, *, key: decode)
+    only = {"TRAIN.ENABLE": phase == "TRAIN", "TEST.ENABLE": phase == "TEST"}
+    message = refused({**only, "DATA_LOADER.NUM_WORKERS": 1, "DATA_LOADER.TIMEOUT_SECONDS": 3})
+    path = dataset / "videos" / f"{split}1.avi"
+    assert message == f"error: {path}: reading took longer than DATA_LOADER.TIMEOUT_SECONDS, which is 3 s\n"
+    assert multiprocessing.active_children() == []
