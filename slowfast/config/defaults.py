@@ -220,6 +220,9 @@ _C.DATA_LOADER = CfgNode()
 # Worker processes per GPU, >= 0; copy batches through pinned memory. PySlowFast.
 _C.DATA_LOADER.NUM_WORKERS = 2
 _C.DATA_LOADER.PIN_MEMORY = True
+# Seconds, >= 1, after which a worker that gives no batch is taken to hang in a video: the run ends with a line that
+# names it. Without workers nothing watches. Ours.
+_C.DATA_LOADER.TIMEOUT_SECONDS = 900
 
 _C.AUG = CfgNode()
 # Crops per decoded video in training, >= 1, also when ENABLE is False: the batch grows by this factor. PySlowFast.

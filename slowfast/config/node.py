@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
+import stat
 from ast import literal_eval
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,15 +16,27 @@ from fvcore.common.config import BASE_KEY
 from fvcore.common.config import CfgNode as _FvcoreCfgNode
 
 from slowfast.config.legacy import reason_absent
+from slowfast.config.shown import one_line, shown
+
+MAX_FILE_BYTES = 256 << 10
+"""A file with every key has some 12 kB."""
+MAX_VALUES = 100_000
+"""Values of a file once its aliases are written out."""
+MAX_INTEGER = 2**63 - 1
+"""Larger integers fit neither tensors nor files."""
+MAX_LAYERS = 100
+"""Files that a configuration may consist of, by _BASE_; a file counts as often as it is named."""
 
 _LEAF_TYPES = (tuple, list, str, int, float, bool, type(None))
 _OPTIONAL = "_optional_keys"
-_MAX_VALUES = 100_000
-_TOO_LARGE = f"too deep or too large; a config has at most {_MAX_VALUES} values"
+_LONGEST_KEY = 200
 
 
 class ConfigError(ValueError):
     """A mistake in a YAML file or on the command line, told in one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class CfgNode(_FvcoreCfgNode):
@@ -67,7 +82,7 @@ class CfgNode(_FvcoreCfgNode):
             ConfigError: if a value is missing, a key is unknown or a type is wrong.
         """
         if len(cfg_list) % 2:
-            raise ConfigError(f"--opts: expected KEY VALUE pairs, but {cfg_list[-1]!r} has no value")
+            raise ConfigError(f"--opts: expected KEY VALUE pairs, but {shown(cfg_list[-1])} has no value")
         for key, value in zip(cfg_list[::2], cfg_list[1::2], strict=True):
             nested: Any = value
             for part in reversed(str(key).split(".")):
@@ -105,26 +120,41 @@ def yaml_layers(path: Path, chain: tuple[Path, ...] = ()) -> list[tuple[Path, di
     Raises:
         ConfigError: if a file cannot be read, is not a mapping, or inherits from itself.
     """
-    resolved = path.expanduser().resolve()
+    # not Path.resolve, which raises RuntimeError at a loop of links
+    resolved = Path(os.path.realpath(_expanded(path)))
     if resolved in chain:
         names = " -> ".join(step.name for step in (*chain, resolved))
         raise ConfigError(f"{chain[0]}: {BASE_KEY} is cyclic: {names}")
+    _refuse_many(len(chain), chain)
     values = _read_yaml(path, named_by=chain[-1] if chain else None)
     bases = values.pop(BASE_KEY, [])
     if isinstance(bases, str):
         bases = [bases]
-    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
-        raise ConfigError(f"{path}: {BASE_KEY} must be a file name or a list of file names, found {bases!r}")
+    if not isinstance(bases, list) or not all(isinstance(base, str) and "\0" not in base for base in bases):
+        raise ConfigError(f"{path}: {BASE_KEY} must be a file name or a list of file names, found {shown(bases)}")
     layers: list[tuple[Path, dict[str, Any]]] = []
     for base in bases:
-        layers += yaml_layers(path.expanduser().parent / Path(base).expanduser(), (*chain, resolved))
+        layers += yaml_layers(_expanded(path).parent / _expanded(Path(base)), (*chain, resolved))
+        _refuse_many(len(layers), (*chain, resolved))
     return [*layers, (path, values)]
+
+
+def _refuse_many(count: int, chain: Sequence[Path]) -> None:
+    if count >= MAX_LAYERS:
+        raise ConfigError(f"{chain[0]}: {BASE_KEY} leads to {count} files and more; allowed: {MAX_LAYERS}")
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path  # of a user that this machine does not know; there is no such file
 
 
 def _read_yaml(path: Path, *, named_by: Path | None) -> dict[str, Any]:
     prefix = f"{named_by}: {BASE_KEY}" if named_by else "--cfg"
     try:
-        values = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
+        values = _load_yaml(_read_text(_expanded(path)))
     except FileNotFoundError:
         raise ConfigError(f"{prefix}: file not found: {path}") from None
     except OSError as error:
@@ -134,30 +164,67 @@ def _read_yaml(path: Path, *, named_by: Path | None) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: {_one_line(error)}") from None
     except RecursionError:
-        raise ConfigError(f"{path}: {_TOO_LARGE}") from None
-    _refuse_bomb(values, path)
+        raise ConfigError(f"{path}: nested too deeply") from None
+    except (ValueError, LookupError, AttributeError) as error:
+        # what the constructors of PyYAML raise for impossible dates, endless integers and wrong !! tags
+        raise ConfigError(f"{path}: a value is not what it looks like ({str(error)[:120]})") from None
     if not isinstance(values, dict):
         found = "an empty file" if values is None else type(values).__name__
         raise ConfigError(f"{path}: a config must be a YAML mapping of keys to values, found {found}")
     return values
 
 
-def _refuse_bomb(values: object, path: Path) -> None:
-    """Refuse a file whose aliases stand for more than a configuration holds: copies and messages would write them out.
+def _read_text(path: Path) -> str:
+    """Read a file; a pipe is none, since reading waits for a writer."""
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):
+        raise OSError(errno.EINVAL, os.strerror(errno.EISDIR) if stat.S_ISDIR(state.st_mode) else "Is not a file")
+    if state.st_size > MAX_FILE_BYTES:
+        raise OSError(errno.EFBIG, f"has {state.st_size} bytes; allowed: {MAX_FILE_BYTES}")
+    return path.read_text(encoding="utf-8-sig")
 
-    Raises:
-        ConfigError: if the values, aliases written out, are too many, or contain themselves.
-    """
-    count, pending = 0, [values]
-    while pending:
-        value = pending.pop()
-        count += 1
-        if count > _MAX_VALUES:
-            raise ConfigError(f"{path}: {_TOO_LARGE}")
-        if isinstance(value, dict):
-            pending += [*value.keys(), *value.values()]
-        elif isinstance(value, list | tuple | set):
-            pending += value
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which a key occurs once, and aliases neither form a circle nor multiply."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Merge what << names, after a look at the keys that the file itself writes."""
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
+            if name in seen:
+                raise yaml.MarkedYAMLError(problem=f"key {shown(key.value)} occurs twice", problem_mark=key.start_mark)
+            if name is not None:
+                seen.add(name)
+        super().flatten_mapping(node)
+
+
+def _load_yaml(text: str) -> object:
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _count_values(node, {}) > MAX_VALUES:
+            raise yaml.YAMLError(f"aliases (*name) stand for more than {MAX_VALUES} values")
+        value: object = loader.construct_document(node)
+        return value
+    finally:
+        loader.dispose()
+
+
+def _count_values(node: yaml.Node, known: dict[int, int]) -> int:
+    """Number of values below a node, those behind an alias as often as it stands."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) in known:
+        if not known[id(node)]:
+            raise yaml.YAMLError("an alias (*name) stands inside what it stands for")
+        return known[id(node)]
+    known[id(node)] = 0
+    below = [inner for entry in node.value for inner in (entry if isinstance(entry, tuple) else (entry,))]
+    known[id(node)] = 1 + sum(_count_values(inner, known) for inner in below)
+    return known[id(node)]
 
 
 def _one_line(error: yaml.YAMLError) -> str:
@@ -201,7 +268,9 @@ def _merge(values: Mapping[str, Any], root: CfgNode, *, where: str) -> None:
             if isinstance(current, CfgNode):
                 section = _literal(value)
                 if not isinstance(section, Mapping):
-                    raise ConfigError(f"{prefix}{full_key}: expected a section with keys below it, found {value!r}")
+                    raise ConfigError(
+                        f"{prefix}{full_key}: expected a section with keys below it, found {shown(value)}"
+                    )
                 visit(section, current, (*path, str(name)))
             elif full_key in optional and _literal(value) is None:
                 target[name] = None
@@ -212,13 +281,14 @@ def _merge(values: Mapping[str, Any], root: CfgNode, *, where: str) -> None:
 
 
 def _unknown_key(full_key: str, value: object, root: CfgNode) -> str:
-    if isinstance(value, Mapping) and value:
-        name, value = next(iter(_flatten(value, "").items()), ("", value))
-        full_key = f"{full_key}.{name}" if name else full_key
+    while isinstance(value, Mapping) and value:  # no recursion: --opts may name any number of sections
+        name, value = next(iter(value.items()))
+        full_key = f"{full_key}.{name}"
+    full_key = full_key if len(full_key) <= _LONGEST_KEY else f"{full_key[:_LONGEST_KEY]}..."
     absent = reason_absent(full_key)
     if absent is not None:
-        return f"{full_key}: {absent} (found {value!r})"
-    return f"{full_key}: unknown key (found {value!r}){_nearest(full_key, list(root.leaves()))}"
+        return f"{full_key}: {absent} (found {shown(value)})"
+    return f"{full_key}: unknown key (found {shown(value)}){_nearest(full_key, list(root.leaves()))}"
 
 
 def _nearest(full_key: str, known: Sequence[str]) -> str:
@@ -235,7 +305,7 @@ def _nearest(full_key: str, known: Sequence[str]) -> str:
 
 def _type_error(where: str, current: object) -> Callable[[object], ConfigError]:
     def fail(value: object) -> ConfigError:
-        return ConfigError(f"{where}: expected {type(current).__name__}, found {value!r} ({type(value).__name__})")
+        return ConfigError(f"{where}: expected {type(current).__name__}, found {shown(value)} ({type(value).__name__})")
 
     return fail
 
@@ -263,7 +333,7 @@ def _coerce(value: object, current: object, *, fail: Callable[[object], ConfigEr
         raise fail(literal)
     if current is None or type(literal) is type(current):
         return literal
-    if isinstance(current, float) and type(literal) is int:
+    if isinstance(current, float) and type(literal) is int and abs(literal) <= MAX_INTEGER:
         return float(literal)
     if isinstance(current, list | tuple) and isinstance(literal, list | tuple):
         return type(current)(literal)

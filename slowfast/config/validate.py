@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from slowfast.config.legacy import REMOVED
-from slowfast.config.node import CfgNode, ConfigError, one_of
+from slowfast.config.node import MAX_INTEGER, CfgNode, ConfigError, one_of
 from slowfast.config.paths import escape_of, is_plain_name
+from slowfast.config.shown import shown
 from slowfast.config.values import (
     ARCH_GRIDS,
     CHOICES,
@@ -37,20 +39,25 @@ def check(cfg: CfgNode, *, methods: Sequence[str]) -> None:
     leaves = cfg.leaves()
     for key, entry in REMOVED.items():
         if leaves[key] != entry.value:
-            raise ConfigError(f"{key}: {leaves[key]!r} is not supported, this key {entry.reason}; {_only(entry.value)}")
+            raise ConfigError(
+                f"{key}: {shown(leaves[key])} is not supported, this key {entry.reason}; {_only(entry.value)}"
+            )
     for key, refused in REFUSED.items():
         if leaves[key] in refused:
             allowed = ", ".join(map(repr, CHOICES[key]))
-            raise ConfigError(f"{key}: {leaves[key]!r} {refused[leaves[key]]}; allowed: {allowed}")
+            raise ConfigError(f"{key}: {shown(leaves[key])} {refused[leaves[key]]}; allowed: {allowed}")
     _check_decoder(cfg.DATA.DECODING_BACKEND)
     for key, choices in {**CHOICES, "METHOD": tuple(methods)}.items():
         _check_choice(key, leaves[key], choices)
     for key, (low, high) in RANGES.items():
         if not low <= leaves[key] <= (float("inf") if high is None else high):
             bounds = f"allowed: at least {low}" if high is None else f"allowed: from {low} to {high}"
-            raise ConfigError(f"{key}: {leaves[key]!r} is out of range; {bounds}")
+            raise ConfigError(f"{key}: {shown(leaves[key])} is out of range; {bounds}")
     _check_optional(leaves)
     _check_lists(leaves)
+    for key, value in leaves.items():
+        for part in value if isinstance(value, list | tuple) else (value,):
+            _check_plain(key, part)
     for rule in (
         _check_machines,
         _check_names,
@@ -66,15 +73,25 @@ def check(cfg: CfgNode, *, methods: Sequence[str]) -> None:
         rule(cfg)
 
 
+def _check_plain(key: str, value: object) -> None:
+    """Refuse what no key can mean."""
+    if isinstance(value, float) and not math.isfinite(value) and key not in REMOVED:
+        raise ConfigError(f"{key}: {value!r} is no number to compute with; allowed: finite numbers")
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:
+        raise ConfigError(f"{key}: {shown(value)} is out of range; allowed: integers of 64 bits")
+    if isinstance(value, str) and "\0" in value:
+        raise ConfigError(f"{key}: {shown(value)} holds a NUL character")
+
+
 def _only(value: object) -> str:
-    return f"allowed: {value!r}"
+    return f"allowed: {shown(value)}"
 
 
 def _check_choice(key: str, value: object, choices: Sequence[Any]) -> None:
     # Equality alone would let True pass for 1.
     if any(value == choice and type(value) is type(choice) for choice in choices):
         return
-    raise ConfigError(f"{key}: unknown value {value!r}{one_of(value, choices)}")
+    raise ConfigError(f"{key}: unknown value {shown(value)}{one_of(value, choices)}")
 
 
 def _check_decoder(name: str) -> None:
@@ -89,17 +106,17 @@ def _check_decoder(name: str) -> None:
 def _check_optional(leaves: dict[str, Any]) -> None:
     for key in OPTIONAL_PATHS:
         if not isinstance(leaves[key], str | None):
-            raise ConfigError(f"{key}: expected a path or None, found {leaves[key]!r}")
+            raise ConfigError(f"{key}: expected a path or None, found {shown(leaves[key])}")
     for key in OPTIONAL_NUMBERS:
         if leaves[key] is not None and not (is_number(leaves[key]) and leaves[key] > 0):
-            raise ConfigError(f"{key}: expected a number > 0 or None, found {leaves[key]!r}")
+            raise ConfigError(f"{key}: expected a number > 0 or None, found {shown(leaves[key])}")
 
 
 def _check_lists(leaves: dict[str, Any]) -> None:
     for key, (is_valid, lengths, expected) in LISTS.items():
         value = leaves[key]
         if (lengths is not None and len(value) not in lengths) or not all(map(is_valid, value)):
-            raise ConfigError(f"{key}: expected {expected}, found {value!r}")
+            raise ConfigError(f"{key}: expected {expected}, found {shown(value)}")
     scales = leaves["MODEL.TEMPORAL_SCALE"]
     if not scales or not all(map(is_count, scales)):
         raise ConfigError(f"MODEL.TEMPORAL_SCALE: expected one or more integers >= 1, found {scales!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -92,6 +93,7 @@ RANGES: dict[str, tuple[float, float | None]] = {
     "DATA.TRAIN_CROP_SIZE": (1, None),
     "DATA.TEST_CROP_SIZE": (1, None),
     "DATA_LOADER.NUM_WORKERS": (0, None),
+    "DATA_LOADER.TIMEOUT_SECONDS": (1, None),
     "TRAIN.LINEAR_CONNECT_LOSS_RATIO": (0, None),
     "TRAIN.LINEAR_CONNECT_SAMPLE_L": (0, 1),
     "TRAIN.LINEAR_CONNECT_SAMPLE_R": (0, 1),
@@ -150,8 +152,8 @@ REFUSED: dict[str, dict[str, str]] = {
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is an integer or a float; a truth value is neither."""
-    return type(value) in (int, float)
+    """Whether a value is a finite integer or float; a truth value is neither."""
+    return type(value) is int or (type(value) is float and math.isfinite(value))
 
 
 def is_count(value: object) -> bool:

@@ -11,6 +11,7 @@ from slowfast.datasets.decode import DECODERS
 from slowfast.datasets.frame_cache import SUFFIX as FRAMES_SUFFIX
 from slowfast.datasets.frame_cache import CachedDecoder
 from slowfast.datasets.label_set import LabelSet
+from slowfast.datasets.loader import VideoLoader
 from slowfast.datasets.mixup import MixUp, MixUpSettings
 from slowfast.datasets.pool import VideoPool, pool_splits
 from slowfast.datasets.rand_augment import parse_rand_augment
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from slowfast.config.node import CfgNode
 
 logger = get_logger(__name__)
-
-# A worker that hangs in a broken file ends the run with a message instead of holding the machine.
-_WORKER_TIMEOUT_SECONDS = 900
 
 # Rows of an annotation file whose videos are looked for at the start.
 _NUM_PROBED = 32
@@ -67,8 +65,8 @@ def build_split_loader(
         batches = TrainBatchSampler(
             len(dataset), batch_size=per_rank, rank=rank, world_size=world_size, seed=cfg.RNG_SEED
         )
-        return DataLoader(dataset, batch_sampler=batches, **options)
-    return DataLoader(dataset, batch_size=per_rank, sampler=EvalSampler(len(dataset), rank, world_size), **options)
+        return VideoLoader(dataset, batch_sampler=batches, **options)
+    return VideoLoader(dataset, batch_size=per_rank, sampler=EvalSampler(len(dataset), rank, world_size), **options)
 
 
 def build_pool(splits: Sequence[Split], *, cfg: "CfgNode") -> VideoPool:
@@ -104,7 +102,7 @@ def build_pool_loader(
     dataset = _dataset(pool.records, mode="test", views=pool.views, crops=pool.crops, cfg=cfg)
     videos = max(1, cfg.TEST.BATCH_SIZE // local_world_size // (pool.views * pool.crops))
     sampler = EvalSampler(len(dataset), rank, world_size, skip=skip)
-    return DataLoader(dataset, batch_size=videos, sampler=sampler, **_loader_options(cfg, rank=rank))
+    return VideoLoader(dataset, batch_size=videos, sampler=sampler, **_loader_options(cfg, rank=rank))
 
 
 def build_video_loader(
@@ -126,7 +124,7 @@ def build_video_loader(
         cfg=cfg,
     )
     sampler = EvalSampler(len(dataset), rank, world_size)
-    return DataLoader(dataset, batch_size=1, sampler=sampler, **_loader_options(cfg, rank=rank))
+    return VideoLoader(dataset, batch_size=1, sampler=sampler, **_loader_options(cfg, rank=rank))
 
 
 def _num_cores() -> int:
@@ -144,7 +142,7 @@ def _loader_options(cfg: "CfgNode", *, rank: int) -> dict[str, Any]:
         "worker_init_fn": shield_worker,
         "persistent_workers": num_workers > 0,
         "pin_memory": cfg.DATA_LOADER.PIN_MEMORY and torch.cuda.is_available(),
-        "timeout": _WORKER_TIMEOUT_SECONDS if num_workers > 0 else 0,
+        "timeout": cfg.DATA_LOADER.TIMEOUT_SECONDS if num_workers > 0 else 0,
         # a generator of its own: making an iterator must not draw from the global one
         "generator": torch.Generator().manual_seed(derive_seed("workers", cfg.RNG_SEED, rank)),
     }
@@ -275,7 +273,14 @@ def build_mixup(cfg: "CfgNode", num_classes: int) -> MixUp | None:
 
 def missing_videos(records: Sequence[VideoRecord]) -> list[VideoRecord]:
     """Look for a sample of the videos, spread over the annotation file, and return those that do not exist."""
-    return [record for record in _probed(records) if not Path(record.path).is_file()]
+    return [record for record in _probed(records) if not _is_there(record.path)]
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False  # a name that no file can have, or below a folder that may not be read
 
 
 def _probed(records: Sequence[VideoRecord]) -> Sequence[VideoRecord]:

@@ -8,10 +8,13 @@ from typing import Any, Literal
 
 import av
 import numpy as np
+from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from slowfast.config.shown import one_line
 from slowfast.datasets.packets import PacketInfo, bytes_missing, is_coded, is_entry, is_hidden, plan_segments
+from slowfast.utils.io import require_file
 
 DECODERS = {
     "pyav": "slowfast.datasets.decode:decode_frames",
@@ -29,6 +32,22 @@ _MAX_HELD_BYTES = 64 * 2**20
 # Containers whose time stamps are stated per frame. AVI states none: with B-frames FFmpeg's guesses are out of order.
 _STAMPED_FORMATS = frozenset({"mov", "mp4", "matroska", "webm"})
 
+# Decoders that can be told, packet by packet, to leave out pictures that no other refers to. Others may keep to what
+# they were told first: dav1d then gives the picture before under the number that was asked for.
+_SKIPPING = frozenset({"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video", "vp8", "vp9"})
+
+# A file may claim any size. The largest video in use has 7680 x 4320 pixels; one of 8192 x 8192 takes 200 MB in RGB.
+MAX_PIXELS = 2**26
+
+# Scaled to a short side of 256, a picture of this shape takes 12 MB; there is no limit to what thinner ones take.
+MAX_ASPECT = 64
+
+# For av.open: a playlist may name addresses in a network.
+FILES_ONLY = {"protocol_whitelist": "file"}
+
+# Formats that name other files or addresses instead of holding pictures.
+_PLAYLISTS = frozenset({"hls", "applehttp", "concat", "dash", "sdp", "rtsp", "imf"})
+
 
 class DecodeError(ValueError):
     """A video that cannot be read.
@@ -44,7 +63,7 @@ class DecodeError(ValueError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        return one_line(f"{self.path}: {self.reason}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,17 +169,35 @@ class _FrameCountError(Exception):
 def opened(path: str | Path, threads: Threads) -> "Iterator[_Video]":
     """Open, pin the first video stream, scan the packets; every failure of FFmpeg becomes a DecodeError."""
     try:
-        if Path(path).stat().st_size == 0:
+        if require_file(path).st_size == 0:
             raise DecodeError(path, "the file is empty")
-        with av.open(str(path), metadata_errors="ignore") as container:
-            if not container.streams.video:
-                raise DecodeError(path, "the file holds no video stream")
-            if container.streams.video[0].codec_context is None:
-                raise DecodeError(path, "no decoder knows the video stream")
+        # "file:", since FFmpeg takes a name with a colon for an address
+        with av.open(f"file:{path}", metadata_errors="ignore", options=FILES_ONLY) as container:
+            if set(container.format.name.split(",")) & _PLAYLISTS:
+                raise DecodeError(path, "the file is a playlist, which names other files")
             yield _Video(str(path), container, threads)
     except (av.FFmpegError, OSError) as error:
         reason = error.strerror or type(error).__name__
         raise DecodeError(path, f"{reason[0].lower()}{reason[1:]}") from error
+
+
+def _video_stream(path: str, container: Any) -> Any:  # noqa: ANN401 - av has no useful stubs
+    """The first video stream; the picture of a song's cover is none, though FFmpeg lists it among them."""
+    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not streams:
+        raise DecodeError(path, "the file holds no video stream")
+    codec = streams[0].codec_context
+    if codec is None:
+        raise DecodeError(path, "no decoder knows the video stream")
+    _require_size(path, codec.width, codec.height)
+    return streams[0]
+
+
+def _require_size(path: str, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise DecodeError(path, f"pictures of {width} x {height} pixels; allowed are {MAX_PIXELS} pixels")
+    if max(width, height) > MAX_ASPECT * min(width, height) > 0:
+        raise DecodeError(path, f"pictures of {width} x {height} pixels; allowed is a side ratio of {MAX_ASPECT}")
 
 
 class _Video:
@@ -169,7 +206,10 @@ class _Video:
     def __init__(self, path: str, container: Any, threads: Threads) -> None:  # noqa: ANN401 - av has no useful stubs
         self._path = path
         self._container = container
-        self._stream = container.streams.video[0]
+        self._stream = _video_stream(path, container)
+        self.stream_index = int(self._stream.index)
+        # pictures may grow on the way
+        self._stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         self._stream.thread_type = threads
         if threads == "NONE":
             self._stream.codec_context.thread_count = 1
@@ -186,12 +226,14 @@ class _Video:
         formats = set(container.format.name.split(","))
         complete = bool(stamps) and len(set(stamps)) == len(shown)
         self.has_b_frames = bool(self._stream.codec_context.has_b_frames)
-        in_order = complete and stamps == sorted(stamps) and not self.has_b_frames
-        self._is_stamped = complete and bool(formats & _STAMPED_FORMATS)
-        self._random_access = self._is_stamped or (in_order and self._one_frame_each())
-        self._pts = sorted(stamps) if self._random_access or in_order else None
         self.num_shown = len(shown)
         self.truncated = self._is_truncated(formats)
+        # Of the pictures at the end, those that are shown first may be missing: then a place is no number.
+        self._end_is_sure = not (self.truncated and self.has_b_frames)
+        in_order = complete and stamps == sorted(stamps) and not self.has_b_frames
+        self._is_stamped = complete and bool(formats & _STAMPED_FORMATS)
+        self._random_access = self._end_is_sure and (self._is_stamped or (in_order and self._one_frame_each()))
+        self._pts = sorted(stamps) if self._random_access or in_order else None
 
     def _scan(self) -> None:
         self.codec: str = self._stream.codec_context.name
@@ -321,16 +363,19 @@ class _Video:
     def decode_from(self, ordinal: int, *, wanted: frozenset[int] | None = None) -> Iterator[Any]:
         """Decode from a packet on; of frames not `wanted`, those that no other frame refers to are left out."""
         codec = self._stream.codec_context
+        skipping = wanted if self.codec in _SKIPPING else None
         codec.flush_buffers()
         if ordinal and not self._begun and self.codec == "mpeg4":
             # the first packet names the encoder, by which FFmpeg chooses the inverse transform
             codec.decode(self._held[0])
         self._begun = True
         for packet in self._packets_from(ordinal):
-            codec.skip_frame = "DEFAULT" if wanted is None or packet.pts in wanted else "NONREF"
+            if skipping is not None:
+                codec.skip_frame = "DEFAULT" if packet.pts in skipping else "NONREF"
             yield from codec.decode(packet)
         codec.skip_frame = "DEFAULT"
-        yield from codec.decode(None)
+        if self._end_is_sure:
+            yield from codec.decode(None)
 
     def _packets_from(self, ordinal: int) -> Iterator[Any]:
         if self._hold:

@@ -14,9 +14,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast.datasets.decode import ONE_THREAD, DecodeError, VideoInfo, opened
+from slowfast.datasets.decode import FILES_ONLY, ONE_THREAD, DecodeError, VideoInfo, opened
 from slowfast.datasets.inspection import require_whole
-from slowfast.utils.io import atomic_writer
+from slowfast.utils.io import atomic_writer, require_file
 
 # PyAV's stubs call most attributes optional that are always there.
 Container: TypeAlias = Any
@@ -111,11 +111,11 @@ def copy_video(source: Path, target: Path, settings: H264Settings, *, mark: Mapp
         info = video.describe(stamps=True)
         require_whole(source, info, held=video.num_shown)
         with (
-            av.open(str(source), metadata_errors="ignore") as reader,
+            av.open(f"file:{source}", metadata_errors="ignore", options=FILES_ONLY) as reader,
             av.open(file.name, "w", format="mp4", options={"movflags": "+faststart"}) as writer,
         ):
             writer.metadata["comment"] = json.dumps({_MARK: dict(mark)}, sort_keys=True)
-            return _copy_frames(source, reader, writer, info, settings)
+            return _copy_frames(source, reader.streams[video.stream_index], writer, info, settings)
 
 
 def read_mark(path: Path) -> dict[str, Any] | None:
@@ -125,19 +125,19 @@ def read_mark(path: Path) -> dict[str, Any] | None:
         path: any file.
     """
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
+        require_file(path)
+        with av.open(f"file:{path}", metadata_errors="ignore", options=FILES_ONLY) as container:
             mark = json.loads(container.metadata.get("comment", ""))[_MARK]
     except (av.FFmpegError, OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return mark if isinstance(mark, dict) else None
 
 
-def _copy_frames(source: Path, reader: Container, writer: Container, info: VideoInfo, settings: H264Settings) -> int:
-    stream = reader.streams.video[0]
+def _copy_frames(source: Path, stream: Stream, writer: Container, info: VideoInfo, settings: H264Settings) -> int:
     stream.thread_type = "NONE"
     stream.codec_context.thread_count = 1
     copy: _Copy | None = None
-    for frame in reader.decode(stream):
+    for frame in stream.container.decode(stream):
         copy = copy or _Copy(source, stream, writer, frame, info, settings)
         copy.add(frame)
     if copy is None:

@@ -1,7 +1,16 @@
 import json
+import re
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
+
+from slowfast.config.shown import shown
+from slowfast.utils.io import parse_json, read_text
+
+MAX_FILE_BYTES = 16 << 20
+"""Names of ten thousand classes take half a megabyte."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which no file takes
 
 
 @dataclass(frozen=True)
@@ -50,13 +59,11 @@ class LabelSet:
                 unexpected = next(key for key in mapping if key not in expected)
                 raise ValueError(
                     f'{path}: key "{index}" is missing; {len(mapping)} classes need the keys "0" to '
-                    f'"{len(mapping) - 1}", found {unexpected!r} instead'
+                    f'"{len(mapping) - 1}", found {shown(unexpected)} instead'
                 )
             name = mapping[str(index)]
-            if not isinstance(name, str) or not name.strip():
-                raise ValueError(f'{path}: key "{index}": expected a class name, found {name!r}')
-            if any("\ud800" <= character <= "\udfff" for character in name):
-                raise ValueError(f'{path}: key "{index}": {name!r} has half a character, which no file can hold')
+            if not isinstance(name, str) or not name.strip() or _SURROGATE.search(name):
+                raise ValueError(f'{path}: key "{index}": expected a class name, found {shown(name)}')
             names.append(name)
         return cls.from_names(names)
 
@@ -74,18 +81,15 @@ def class_key(name: str) -> str:
 
 
 def _read_mapping(path: Path) -> dict[str, object]:
+    text = read_text(path, what="label file", max_bytes=MAX_FILE_BYTES)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot read the label file ({_reason(error)})") from error
-    try:
-        mapping = json.loads(text, object_pairs_hook=_unique_keys)
+        mapping = parse_json(text, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not valid JSON (line {error.lineno}: {error.msg})") from error
     except (RecursionError, ValueError) as error:  # nested without end, a number of thousands of digits
         raise ValueError(f"{path}: not a label file ({error})") from error
     except _RepeatedKeyError as error:
-        raise ValueError(f'{path}: key "{error}" occurs twice') from error
+        raise ValueError(f'{path}: key "{shown(error.args[0])[1:-1]}" occurs twice') from error
     if not isinstance(mapping, dict) or not mapping:
         found = "an empty object" if isinstance(mapping, dict) else type(mapping).__name__
         raise ValueError(f'{path}: expected a JSON object {{"0": "name", ...}}, found {found}')
@@ -103,9 +107,3 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
             raise _RepeatedKeyError(key)
         mapping[key] = value
     return mapping
-
-
-def _reason(error: OSError | UnicodeDecodeError) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
-    return "not UTF-8 text"

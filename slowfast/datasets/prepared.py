@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from slowfast.datasets.label_set import LabelSet
-from slowfast.utils.io import atomic_write_text
+from slowfast.utils.io import atomic_write_text, parse_json
 
 FORMAT = "slowfast-stdd/splits/1"
 SPLITS_FOLDER = "splits"
@@ -156,7 +156,7 @@ def read_manifest(label_db: str | Path, name: str) -> PreparedDataset:
         command = f"tools/prepare_data.py {name} --root ... --annotations ..."
         raise ValueError(f"{path}: no such file; it is made by {command}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         return _parse(content, folder, name)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path}: not a usable manifest ({error})") from error

@@ -53,5 +53,5 @@ def read_traits(folder: str | Path) -> DatasetTraits:
         if unknown := sorted(set(content) - set(known)):
             raise ValueError(f"unknown entries {unknown}; allowed: {known}")
         return DatasetTraits(**{"title": path.parent.name, **content})
-    except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from error

@@ -1,5 +1,8 @@
+import os
 import random
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from slowfast.datasets.annotation import VideoRecord
 from slowfast.datasets.decode import DecodeError, VideoInfo, decode_frames
@@ -119,7 +122,7 @@ class VideoDataset(Dataset[VideoBatch]):
             ValueError: if the crop does not fit into the short side it is cut from.
         """
         # One buffer instead of a list of strings: reference counts of strings would copy their pages in every worker.
-        encoded = [record.path.encode() for record in records]
+        encoded = [os.fsencode(record.path) for record in records]
         self._paths = b"".join(encoded)
         self._ends = np.cumsum([len(path) for path in encoded])
         self._labels = np.array([record.label for record in records], dtype=np.int64)
@@ -132,6 +135,7 @@ class VideoDataset(Dataset[VideoBatch]):
         self._augment = augment or AugmentSettings()
         self._seed = seed
         self._decode = decode
+        self._at: Tensor | None = None
         self._size = spatial.test_crop if mode == "test" else spatial.train_crop
         self._short = spatial.test_crop if self._crops == 3 else round(spatial.jitter_scales[0])
         if self._size > self._short and not (mode == "train" and spatial.relative_area):
@@ -146,13 +150,42 @@ class VideoDataset(Dataset[VideoBatch]):
     def path(self, index: int) -> str:
         """Path of a video."""
         start = self._ends[index - 1] if index else 0
-        return self._paths[start : self._ends[index]].decode()
+        return os.fsdecode(self._paths[start : self._ends[index]])
+
+    def watch(self, workers: int) -> None:
+        """Let workers note which video they are at, where this process can read it.
+
+        Args:
+            workers: their number.
+        """
+        self._at = torch.full((workers, 2), -1.0, dtype=torch.float64).share_memory_() if workers else None
+
+    def in_progress(self) -> list[str]:
+        """Videos that workers are at, the one that was begun first in front."""
+        rows = [] if self._at is None else self._at.tolist()
+        return [self.path(int(index)) for _, index in sorted((start, index) for index, start in rows if index >= 0)]
+
+    @contextmanager
+    def _noted(self, index: int) -> Iterator[str]:
+        """Note that a video is read, and give its path."""
+        worker = get_worker_info()
+        if self._at is None or worker is None:
+            yield self.path(index)
+            return
+        row = self._at[worker.id]
+        row[1] = time.monotonic()
+        row[0] = index
+        try:
+            yield self.path(index)
+        finally:
+            row[0] = -1
 
     def __getitem__(self, key: int | tuple[int, int]) -> VideoBatch:
         if isinstance(key, tuple):
             return self._train_item(*key)
         try:
-            return self._pack(self._fixed_clips(self.path(key)), key, ())
+            with self._noted(key) as path:
+                return self._pack(self._fixed_clips(path), key, ())
         except DecodeError as error:
             return self._pack([], key, (str(error),))
 
@@ -161,7 +194,8 @@ class VideoDataset(Dataset[VideoBatch]):
         chosen = index
         for attempt in range(1, _MAX_REPLACEMENTS + 2):
             try:
-                clips = self._random_clips(self.path(chosen), epoch, index)
+                with self._noted(chosen) as path:
+                    clips = self._random_clips(path, epoch, index)
             except DecodeError as error:
                 bad.append(str(error))
                 chosen = derive_seed("replacement", self._seed, epoch, index, attempt) % len(self)

@@ -11,7 +11,7 @@ from typing import Any
 from slowfast.protocols.base import Figure
 from slowfast.report.published import PublishedEntry, PublishedFigure
 from slowfast.report.table import format_table
-from slowfast.utils.io import atomic_write_text
+from slowfast.utils.io import atomic_write_text, parse_json
 
 FORMAT = "slowfast-stdd/table/1"
 RESULTS_FILE, MARKDOWN_FILE, LATEX_FILE = "results.json", "table.md", "table.tex"
@@ -145,7 +145,7 @@ def refuse_other_table(path: str | Path, protocol: str) -> None:
     if not source.is_file():
         return
     try:
-        content = json.loads(source.read_text(encoding="utf-8"))
+        content = parse_json(source.read_text(encoding="utf-8"))
         found = content["protocol"] if content["format"] == FORMAT else f"a result of format {content['format']}"
     except (ValueError, KeyError, TypeError):
         found = "not a table"

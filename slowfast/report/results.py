@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from slowfast.config.redaction import redact
-from slowfast.utils.io import atomic_write_text, atomic_writer
+from slowfast.utils.io import atomic_write_text, atomic_writer, parse_json
 from slowfast.utils.provenance import git_revision, package_versions
 
 FORMAT = "slowfast-stdd/results/2"
@@ -137,7 +137,7 @@ def read_results(path: str | Path) -> RunResult:
     if not source.is_file():
         raise ValueError(f"{source}: results not found")
     try:
-        content = json.loads(source.read_text(encoding="utf-8"))
+        content = parse_json(source.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{source}: not JSON ({error})") from error
     validate_results(content, source=str(source))

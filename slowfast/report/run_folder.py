@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from slowfast.report.run_tables import ClassScore, Confusion, read_class_scores, read_confusion
+from slowfast.utils.io import parse_json
 from slowfast.utils.logging import JSON_STATS_FILE
 
 RESULTS_FORMATS = ("slowfast-stdd/results/1", "slowfast-stdd/results/2")
@@ -275,8 +276,8 @@ def _read_job(folder: Path, damages: list[str]) -> Run | None:
 
 def _read_json(path: Path, damages: list[str]) -> Mapping[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        content = parse_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         damages.append(f"{path}: not JSON ({error})")
         return {}
     if not isinstance(content, dict):

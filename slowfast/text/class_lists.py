@@ -6,13 +6,13 @@ own list. It is needed where spelling alone does not tell.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
 
 from slowfast.datasets.label_set import LabelSet, class_key
+from slowfast.utils.io import parse_json
 
 _SIMILAR = 0.85
 """Share of the letters that two spellings of a class have in common at least."""
@@ -110,7 +110,7 @@ def check_halves(folder: str | Path) -> Iterator[str]:
 def _read_ids(file: Path, *, num_names: int, num_classes: int) -> list[int]:
     """Read a JSON list of positions, one per name."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{file}: cannot read the positions ({error.strerror})") from error
     except (ValueError, RecursionError) as error:

@@ -14,10 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slowfast.utils.io import atomic_save, atomic_writer, load_tensors
+from slowfast.utils.io import atomic_save, atomic_writer, describe_odd_tensor, load_tensors
 
 SUFFIXES = (".pt", ".safetensors")
 """Of the files that are written; every other name is read as what ``torch.save`` writes."""
+
+MAX_NUMBERS = 1 << 30
+"""4 GB in float32. A thousand classes with a thousand prompts each have 768 million."""
 
 _SHAPE = "expected a float tensor [classes, prompts, width]"
 
@@ -53,10 +56,15 @@ def read_feature_file(path: str | Path, *, what: str) -> FeatureFile:
     if not isinstance(features, Tensor) or features.ndim != 3 or not features.is_floating_point():
         found = f"{tuple(features.shape)} {features.dtype}" if isinstance(features, Tensor) else type(features).__name__
         raise ValueError(f"{what}: {source}: holds {found}; {_SHAPE}")
+    odd = describe_odd_tensor(features)
+    if odd:
+        raise ValueError(f"{what}: {source}: the tensor is {odd}; {_SHAPE}")
+    if features.numel() > MAX_NUMBERS:
+        raise ValueError(f"{what}: {source}: says it has {features.numel()} numbers; allowed: {MAX_NUMBERS}")
     if not features.shape[1]:
         raise ValueError(f"{what}: {source}: holds {tuple(features.shape)}, no prompt for any class; {_SHAPE}")
     return FeatureFile(
-        features=features,
+        features=features.detach(),
         mask=_mask(parts.get("mask"), features, f"{what}: {source}"),
         names=_names(parts.get("names"), features, f"{what}: {source}"),
         record={key: value for key, value in parts.items() if isinstance(key, str) and isinstance(value, str)},
@@ -122,7 +130,7 @@ def _read_safetensors(source: Path, what: str) -> dict[str, Any]:
             content |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         if "names" in content:
             content["names"] = json.loads(content["names"])
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{source}: {what} cannot be read ({type(error).__name__}: {str(error)[:120]})") from error
     if "features" not in content:
         raise ValueError(f"{what}: {source}: has no entry 'features'; {_SHAPE}")

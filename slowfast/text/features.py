@@ -16,7 +16,7 @@ from torch import Tensor
 from slowfast.text.feature_file import SUFFIXES, FeatureFile, read_feature_file, write_feature_file
 from slowfast.text.prompt_bank import PromptEntry
 from slowfast.text.tokenizer import Tokenizer
-from slowfast.utils.io import atomic_write_text, sha256_file
+from slowfast.utils.io import atomic_write_text, parse_json, sha256_file
 
 PromptKind = Literal["xmix", "a", "xoo", "xao", "xaa"]
 """Which tails follow a name: all, none, those of object-object, action-object or action-action relations."""
@@ -252,7 +252,7 @@ def _content_of(path: Path) -> str | None:
     beside = _beside(path)
     if beside.is_file():
         try:
-            note = json.loads(beside.read_text(encoding="utf-8"))
+            note = parse_json(beside.read_text(encoding="utf-8"))
         except ValueError:
             return None
         matches = isinstance(note, dict) and note.get("file_sha256") == sha256_file(path)

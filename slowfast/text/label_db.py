@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from slowfast.text.class_lists import check_halves
 from slowfast.text.llm.records import CONTEXT_TOKENS, ActionGraph, Descriptors, ExtendedPrompts, RephrasedName, Triple
 from slowfast.text.prompt_bank import Edge, GraphEntry, PromptEntry, read_class_file, read_graphs, read_prompts
 from slowfast.text.tokenizer import Tokenizer
+from slowfast.utils.io import parse_json
 
 MAX_SHARED_TAILS = 0.01
 """Share of a dataset's tails that may occur with more than one class."""
@@ -298,7 +298,7 @@ def _misaligned(file: Path, found: Sequence[str], names: Sequence[str]) -> Itera
 def _read_lists(file: Path) -> dict[str, list[str]]:
     """Read a JSON object of lists of texts."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_unique)
+        content = parse_json(file.read_text(encoding="utf-8"), object_pairs_hook=_unique)
     except OSError as error:
         raise ValueError(f"{file}: {error.strerror}") from error
     except ValueError as error:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import json
 import os
 import pickle
 import re
+import stat
 import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
@@ -21,6 +24,38 @@ if TYPE_CHECKING:
 
 PART_SUFFIX = ".part"
 _LONGEST_LINE = 1 << 16
+
+MAX_EXPANSION = 4
+"""How many times larger than the file the content of an archive may be; torch.save does not compress at all."""
+_SMALL_BYTES = 1 << 20
+
+_UNREADABLE = (
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""What torch raises over a damaged file, besides pickle's own error."""
+
+_DAMAGED_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    RuntimeError,
+    struct.error,
+)
+"""What Python's zipfile raises over a damaged archive."""
 
 
 @contextmanager
@@ -129,11 +164,16 @@ def find_damage(path: str | Path) -> str | None:
     if start != b"PK":
         return None if start else "it is empty"
     try:
-        with zipfile.ZipFile(source) as archive:
-            member = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        member = _damaged_member(source)
+    except _DAMAGED_ZIP as error:
         return f"it is truncated or damaged ({_brief(error)})"
     return f"it is damaged: {member} does not have the checksum that it was written with" if member else None
+
+
+def _damaged_member(path: Path) -> str | None:
+    """Name of the first entry of a zip archive whose checksum does not fit."""
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
 
 
 def atomic_write_text(path: str | Path, text: str) -> None:
@@ -161,6 +201,85 @@ def append_line(path: str | Path, line: str) -> None:
         if tail and not tail.endswith(b"\n"):
             file.truncate(size - len(tail) + tail.rfind(b"\n") + 1)
         file.write(line.encode("utf-8") + b"\n")
+
+
+def expanded(path: str | Path) -> Path:
+    """Replace a leading ~; one of a user that this machine does not know stays, and names no file.
+
+    Args:
+        path: as somebody wrote it.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def require_file(path: str | Path) -> os.stat_result:
+    """Make sure that a path is a file: reading a pipe waits for a writer, and a device may have no end.
+
+    Args:
+        path: what is to be opened.
+
+    Returns: what `os.stat` says of the file.
+
+    Raises:
+        OSError: if it is something else, or is not there.
+    """
+    if "\0" in str(path):
+        raise OSError(errno.EINVAL, "The name holds a NUL character", str(path))
+    state = Path(path).stat()
+    if stat.S_ISDIR(state.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(state.st_mode):
+        raise OSError(errno.EINVAL, "Is a pipe, a socket or a device, not a file", str(path))
+    return state
+
+
+def read_text(path: str | Path, *, what: str, max_bytes: int) -> str:
+    """Read a text file that somebody else wrote: UTF-8, with or without a byte order mark.
+
+    Args:
+        path: the file.
+        what: what the file should be, for the error ("annotation file").
+        max_bytes: size of the largest sensible file.
+
+    Returns: the text, with line ends of any kind as line feeds.
+
+    Raises:
+        ValueError: if the file is absent, too large, or no text; one line that names it.
+    """
+    try:
+        size = require_file(path).st_size
+        if size > max_bytes:
+            raise ValueError(f"{path}: the {what} has {size} bytes; allowed: {max_bytes}")
+        return Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot read the {what} ({error.strerror or type(error).__name__})") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: the {what} is not UTF-8 text") from error
+
+
+def parse_json(text: str, *, object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:  # noqa: ANN401
+    """`json.loads` that raises nothing but JSONDecodeError over a text, however it is made.
+
+    Args:
+        text: JSON.
+        object_pairs_hook: as for `json.loads`; what it raises goes through.
+
+    Returns: what the text says.
+
+    Raises:
+        json.JSONDecodeError: a ValueError.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=object_pairs_hook)
+    except RecursionError:
+        raise json.JSONDecodeError("nested too deeply", text, 0) from None
+    except ValueError as error:
+        if not str(error).startswith("Exceeds the limit"):
+            raise
+        raise json.JSONDecodeError("an integer has too many digits", text, 0) from None
 
 
 def sha256_file(path: str | Path) -> str:
@@ -196,6 +315,59 @@ def sha256_tensors(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def refuse_zip_bomb(path: str | Path) -> None:
+    """Refuse an archive that takes far more room in memory than on the disk; of other files nothing is read.
+
+    Args:
+        path: an existing file.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    size = Path(path).stat().st_size
+    try:
+        if not zipfile.is_zipfile(path):
+            return
+        with zipfile.ZipFile(path) as archive:
+            content = sum(entry.file_size for entry in archive.infolist())
+    except _DAMAGED_ZIP:
+        return  # whoever reads it next says so
+    if content > MAX_EXPANSION * size + _SMALL_BYTES:
+        raise ValueError(f"{path}: would unpack to {content} bytes, from {size}; torch.save writes no such file")
+
+
+def _refuse_damaged_zip(path: Path, what: str) -> None:
+    """Compare the checksums of an archive, which torch does not: a flipped bit would be another weight."""
+    try:
+        damaged = _damaged_member(path) if zipfile.is_zipfile(path) else None
+    except _DAMAGED_ZIP:
+        return  # torch says what is wrong with it
+    if damaged is not None:
+        raise ValueError(
+            f"{path}: {what} is damaged: the checksum of {damaged!r:.200} does not fit (torch.save after "
+            "set_crc32_options(False) writes such files too: save it anew)"
+        )
+
+
+def describe_odd_tensor(tensor: Tensor) -> str:
+    """Say why a tensor of a file cannot be computed with as it is; "" if it can.
+
+    Args:
+        tensor: what a file holds.
+    """
+    import torch
+
+    if tensor.layout != torch.strided:
+        return f"sparse ({tensor.layout})"
+    if tensor.is_quantized:
+        return f"quantised ({tensor.dtype})"
+    if tensor.is_meta:
+        return "without content (device meta)"
+    if tensor.is_complex():
+        return f"complex ({tensor.dtype})"
+    return ""
+
+
 def load_tensors(path: str | Path, *, what: str, advice: str = "", memory_map: bool = False) -> Any:  # noqa: ANN401 (the file decides)
     """Load a file of tensors on the CPU without ever executing what it holds.
 
@@ -215,30 +387,20 @@ def load_tensors(path: str | Path, *, what: str, advice: str = "", memory_map: b
     source = Path(path)
     if not source.is_file():
         raise ValueError(f"{source}: {what} not found" if not source.exists() else f"{source}: {what} is not a file")
-    damage = None if memory_map else find_damage(source)
-    if damage:
-        raise ValueError(f"{source}: {what} cannot be read: {damage}")
+    refuse_zip_bomb(source)
+    if not memory_map:
+        _refuse_damaged_zip(source, what)
     try:
         with warnings.catch_warnings():
-            # A foreign pickle is refused below, in one line; torch's remark on its protocol would come before it.
-            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            # What is odd about a file is refused in one line; torch's remarks on it would come before.
+            warnings.simplefilter("ignore")
             return torch.load(source, map_location="cpu", weights_only=True, mmap=memory_map or None)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{source}: {what} is damaged or holds objects that are unsafe to load ({_refused(error)})"
             f"{'; ' if advice else ''}{advice}"
         ) from error
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        struct.error,
-    ) as error:
+    except _UNREADABLE as error:
         raise ValueError(f"{source}: {what} cannot be read ({_brief(error)})") from error
 
 

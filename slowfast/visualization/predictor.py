@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from slowfast.datasets.video_files import VIDEO_SUFFIXES
+from slowfast.utils.io import expanded
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ def find_videos(paths: Iterable[str]) -> list[Path]:
     """
     videos: list[Path] = []
     for name in paths:
-        path = Path(name).expanduser()
+        path = expanded(name)
         if path.is_dir():
             inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES)
             if not inside:

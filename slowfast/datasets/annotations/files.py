@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from slowfast.utils.io import parse_json
+
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotationRequest:
@@ -133,7 +135,7 @@ class AnnotationFiles:
         """
         text = self.text(name)
         try:
-            return json.loads(text)
+            return parse_json(text)
         except json.JSONDecodeError as error:
             raise ValueError(f"{self.where(name)}:{error.lineno}: not valid JSON ({error.msg})") from error
         except (ValueError, RecursionError) as error:

@@ -11,6 +11,7 @@ from slowfast.datasets.annotations.rows import check_counts
 from slowfast.datasets.draws import base_to_novel_lists, few_shot_lists, half_lists
 from slowfast.datasets.label_set import LabelSet
 from slowfast.datasets.prepared import DraftList
+from slowfast.utils.io import parse_json
 
 HALVES = ("base", "novel")
 
@@ -64,7 +65,7 @@ def read_ids(path: Path) -> tuple[int, ...]:
         ValueError: if the file is absent or not a list of numbers.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     except json.JSONDecodeError as error:

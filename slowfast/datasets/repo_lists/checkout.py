@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from slowfast.utils.io import parse_json
+
 LIST_SUFFIXES = (".csv", ".txt")
 _SUFFIXES = (*LIST_SUFFIXES, ".json", ".yaml")
 _COMMA_ROW, _BLANK_ROW = (re.compile(rf"(?P<path>.*\S){sep}(?P<label>[0-9]+)") for sep in (r"\s*,\s*", r"\s+"))
@@ -156,7 +158,7 @@ class Checkout:
     def _json_names(self, file: PurePosixPath, part: str) -> list[str] | None:
         del part
         try:
-            content = json.loads(self.text(file))
+            content = parse_json(self.text(file))
         except json.JSONDecodeError as error:
             raise ValueError(f"{self.where(file)}:{error.lineno}: not valid JSON ({error.msg})") from error
         except (ValueError, RecursionError) as error:
@@ -184,7 +186,7 @@ class Checkout:
     def _yaml_names(self, file: PurePosixPath, part: str) -> list[str] | None:
         try:
             content: Any = yaml.safe_load(self.text(file))
-        except (yaml.YAMLError, RecursionError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise ValueError(f"{self.where(file)}: not valid YAML ({' '.join(str(error).split())})") from error
         for key in (part.upper(), "CLASS_NAME"):
             content = content.get(key) if isinstance(content, dict) else None

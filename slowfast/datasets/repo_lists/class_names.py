@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from slowfast.datasets.label_set import LabelSet, class_key
+from slowfast.utils.io import parse_json
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -110,7 +110,7 @@ class KnownClasses:
 
 def _read_ids(file: Path, num_classes: int) -> list[int]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{file}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:

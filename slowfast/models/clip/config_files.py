@@ -6,7 +6,6 @@ are refused by name, since weights trained with them give other features here.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from slowfast.models.clip.arch import HEAD_WIDTH
 from slowfast.models.clip.layers import ACTIVATIONS, Activation
+from slowfast.utils.io import parse_json
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 HUGGING_FACE_CONFIG = "config.json"
@@ -119,8 +119,8 @@ def _check_heads(width: object, heads: object, *, source: str) -> None:
 
 def _read_json(path: Path) -> Mapping[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path}: not a readable JSON file ({error})") from error
     if not isinstance(content, Mapping):
         raise ValueError(f"{path}: holds {type(content).__name__}, expected an object")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from slowfast.models.clip.arch import PUBLISHED
@@ -16,13 +18,15 @@ from slowfast.models.clip.layers import Activation
 from slowfast.models.clip.layouts import SIZE_ENTRIES, find_layout, without_wrappers
 from slowfast.models.clip.pickles import read_untrusted
 from slowfast.models.clip.torchscript import is_torchscript, read_torchscript_tensors, torchscript_activation
-from slowfast.utils.io import load_tensors, sha256_file
+from slowfast.utils.io import describe_odd_tensor, expanded, load_tensors, refuse_zip_bomb, sha256_file
 
 ACTIVATION_ENTRY = "clip_activation"
 """Where our files name the activation: beside ``model_state``, or in the metadata of a safetensors file."""
 
 TORCHSCRIPT = "TorchScript archive"
 """What `WeightFile.container` says of one."""
+_PARAMETER = re.compile(r"(weight|bias|proj|embedding|logit_scale)$")
+"""Names that are weights of a CLIP in every layout, as opposed to counters and position numbers."""
 
 STATE_ENTRIES = ("model_state", "state_dict", "model")
 """Entries that may hold a file's state dict: PySlowFast's, open_clip's, ViFi-CLIP's."""
@@ -59,13 +63,18 @@ class WeightFile:
         """The state dict without the sizes of OpenAI's archives.
 
         Raises:
-            ValueError: if the file holds something else.
+            ValueError: if the file holds something else, or weights that are no finite numbers.
         """
         if not self.is_state_dict:
             raise ValueError(f"{self.path}: holds {type(self.state).__name__}, not a state dict of tensors")
-        return {
+        tensors = {
             str(name): value for name, value in self.state.items() if without_wrappers(str(name)) not in SIZE_ENTRIES
         }
+        for name, value in tensors.items():
+            fault = _fault(name, value)
+            if fault:
+                raise ValueError(f"{self.path}: {name!r:.200} {fault}")
+        return tensors
 
     def activation(self) -> Activation | None:
         """Which activation the weights were trained with; None where neither the file nor a configuration says.
@@ -97,6 +106,21 @@ TORCHSCRIPT_FLAG = "--allow-torchscript of tools/convert_weights.py"
 """What lets an unpublished TorchScript archive in where nothing else does."""
 
 
+def _fault(name: str, value: Tensor) -> str:
+    """What makes a tensor unfit for a model, "" if nothing does."""
+    odd = describe_odd_tensor(value)
+    if odd:
+        return f"is {odd}; expected a plain tensor"
+    if value.numel() * value.itemsize > value.untyped_storage().nbytes():
+        return f"says it has {value.numel()} numbers, more than the file holds for it"
+    if not value.is_floating_point():
+        return f"is {value.dtype}; expected weights" if _PARAMETER.search(name) else ""
+    if name.endswith("mask"):
+        return ""  # of attention: minus infinity is what it is made of
+    numbers = value if value.itemsize > 1 else value.float()
+    return "" if bool(torch.isfinite(numbers).all()) else "holds nan or infinity: the model that wrote it had diverged"
+
+
 def read_weight_file(
     path: str | Path,
     *,
@@ -119,8 +143,11 @@ def read_weight_file(
     Raises:
         ValueError: if the file is absent, damaged, or has foreign objects or TorchScript without being allowed to.
     """
-    path = Path(path).expanduser()
-    if path.suffix == ".safetensors" and path.is_file():
+    path = expanded(path)
+    if not path.is_file():  # a pipe would be waited for, and a device may have no end
+        raise ValueError(f"{path}: {what} not found" if not path.exists() else f"{path}: {what} is not a file")
+    refuse_zip_bomb(path)
+    if path.suffix == ".safetensors":
         tensors, metadata = _read_safetensors(path)
         recorded = _recorded(metadata, source=path)
         return WeightFile(path=path, container="safetensors", state=tensors, recorded=recorded)
@@ -135,7 +162,7 @@ def read_weight_file(
             path, what=what, advice=pickle_advice(path), memory_map=memory_map and zipfile.is_zipfile(path)
         )
     except ValueError:
-        if not allow_pickle or not path.is_file():
+        if not allow_pickle:
             raise
         content, container = read_untrusted(path), "torch.save, read for its tensors alone"
     entry = _state_entry(content)
@@ -186,5 +213,5 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except SafetensorError as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path}: not a readable safetensors file ({error})") from error

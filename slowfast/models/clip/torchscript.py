@@ -44,12 +44,12 @@ def _scripted(module: str, name: str) -> Any:  # noqa: ANN401 - a class or a fun
 
 def is_torchscript(path: Path) -> bool:
     """Whether a file is a TorchScript archive."""
-    if not zipfile.is_zipfile(path):
-        return False
     try:
+        if not zipfile.is_zipfile(path):
+            return False
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except zipfile.BadZipFile:
+    except (*UNREADABLE, OSError):
         return False  # damaged; whoever reads it next says so
 
 

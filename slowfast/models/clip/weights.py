@@ -20,7 +20,7 @@ from slowfast.models.clip.files import TORCHSCRIPT, read_weight_file
 from slowfast.models.clip.layers import Activation
 from slowfast.models.clip.layouts import clip_names, require_token_embedding
 from slowfast.models.clip.model import CLIP
-from slowfast.utils.io import sha256_file
+from slowfast.utils.io import expanded, sha256_file
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -94,7 +94,7 @@ def find_weights(source: str | Path, *, cache_dir: str | Path | None = None) -> 
     Raises:
         ValueError: if there is neither a file nor a published model of this name, or the download fails.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_file():
         return path
     if path.is_dir():
@@ -124,7 +124,7 @@ def clip_activation(
         ValueError: if the file is absent, unreadable or contradicts a configuration beside it.
     """
     del cache_dir  # the published models all have QuickGELU
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_file():
         file = read_weight_file(
             path, allow_torchscript=allow_torchscript, torchscript_flag=TORCHSCRIPT_FLAGS, memory_map=True
@@ -169,7 +169,7 @@ def _parameters_of_archive(tensors: Mapping[str, Tensor], *, source: str) -> dic
 
 def cached_archive(published: PublishedClip, *, cache_dir: str | Path | None = None) -> Path:
     """Where a published archive lies once it is downloaded; None stands for the default cache."""
-    return Path(cache_dir or DEFAULT_CACHE).expanduser() / Path(published.url).name
+    return expanded(cache_dir or DEFAULT_CACHE) / Path(published.url).name
 
 
 def download(published: PublishedClip, *, cache_dir: str | Path | None = None) -> Path:

@@ -1,3 +1,4 @@
+import os
 import pickle
 
 import av
@@ -171,6 +172,42 @@ class TestBadFiles:
 
     def test_folder(self, tmp_path):
         self.check(tmp_path, "directory")
+
+    def test_pipe(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe.mp4")
+        self.check(tmp_path / "pipe.mp4", "is a pipe, a socket or a device, not a file")
+
+    def test_playlist(self, tmp_path, write_numbered):
+        write_numbered(tmp_path / "part.mp4", 90)
+        path = tmp_path / "list.mp4"
+        path.write_text("ffconcat version 1.0\nfile part.mp4\n")
+        self.check(path, "the file is a playlist, which names other files")
+
+    @pytest.mark.parametrize(("limit", "value", "reason"), [
+        ("MAX_PIXELS", 64 * 48 - 1, "pictures of 64 x 48 pixels; allowed are 3071 pixels"),
+        ("MAX_ASPECT", 1.3, "pictures of 64 x 48 pixels; allowed is a side ratio of 1.3"),
+    ])  # fmt: skip
+    def test_absurd_sizes(self, numbered_mp4, monkeypatch, limit, value, reason):
+        monkeypatch.setattr(decode, limit, value)
+        self.check(numbered_mp4, reason)
+
+    def test_name_with_a_colon(self, tmp_path, write_numbered, number_of, monkeypatch):
+        write_numbered(tmp_path / "http:a.mp4", 10)
+        monkeypatch.chdir(tmp_path)
+        assert number_of(read_frames("http:a.mp4", [7])[0]) == 7
+
+    def test_pictures_before_the_cut_may_be_missing(self, tmp_path, write_numbered, number_of):
+        """A P-picture is stored before the B-pictures that are shown before it."""
+        path = tmp_path / "a.mkv"
+        whole = write_numbered(path, 60, gop=30, bframes=3).read_bytes()
+        for share in range(30, 95, 3):
+            path.write_bytes(whole[: len(whole) * share // 100])
+            for number in range(60):
+                try:
+                    (picture,) = read_frames(path, [number])
+                except DecodeError:
+                    continue
+                assert number_of(picture) == number
 
     def test_empty(self, tmp_path):
         path = tmp_path / "empty.mp4"

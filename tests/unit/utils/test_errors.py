@@ -19,3 +19,8 @@ def test_the_file_of_an_operating_system_error_comes_first(tmp_path):
 def test_defects_keep_their_traceback():
     assert not isinstance(AssertionError(), USER_ERRORS)
     assert not isinstance(KeyError("x"), USER_ERRORS)
+
+
+def test_always_one_line():
+    assert describe_error(ValueError("a\nb\x1b[1m\udce9 ü 踊")) == "a\\nb\\x1b[1m\\udce9 ü 踊"
+    assert describe_error(FileNotFoundError(2, "No such file", "a\rb")) == "a\\rb: No such file"

@@ -1,10 +1,13 @@
 import hashlib
+import json
 import os
+import zipfile
 
 import pytest
 import torch
 
 from slowfast.utils import io
+from slowfast.utils.io import load_tensors, parse_json, read_text, refuse_zip_bomb, require_file
 
 
 class Unsaveable:
@@ -107,3 +110,51 @@ def test_what_is_no_file_of_tensors_is_called_so(tmp_path):
 def test_tensors_may_stay_in_the_file(tmp_path):
     io.atomic_save({"x": torch.arange(5)}, tmp_path / "x.pyth")
     assert torch.equal(io.load_tensors(tmp_path / "x.pyth", what="x", memory_map=True)["x"], torch.arange(5))
+
+
+# ----------------------------------------------------------------------------------------------- files of somebody else
+
+
+def test_text_files_of_any_origin(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_bytes(b"\xef\xbb\xbfa\r\nb\rc\n")
+    assert read_text(path, what="list", max_bytes=100) == "a\nb\nc\n"
+    with pytest.raises(ValueError, match=r"list\.csv: the list has 10 bytes; allowed: 9"):
+        read_text(path, what="list", max_bytes=9)
+
+
+def test_what_is_no_file_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    reasons = {"pipe": "Is a pipe", "loop": "Too many levels", "absent": "No such file", ".": "Is a directory"}
+    for name, reason in reasons.items():
+        with pytest.raises(OSError, match=reason):
+            require_file(tmp_path / name)
+        with pytest.raises(ValueError, match=rf"cannot read the list \({reason}"):
+            read_text(tmp_path / name, what="list", max_bytes=100)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, f"[{'9' * 6000}]", "[1,", ""])
+def test_json_raises_one_kind_of_error(text):
+    with pytest.raises(json.JSONDecodeError):
+        parse_json(text)
+
+
+def test_archives_that_unpack_to_much_more(tmp_path):
+    path = tmp_path / "bomb.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", bytes(8 << 20))
+    with pytest.raises(ValueError, match=r"bomb\.pt: would unpack to 8388608 bytes"):
+        refuse_zip_bomb(path)
+    torch.save(torch.zeros(100_000), path)
+    refuse_zip_bomb(path)
+
+
+def test_a_flipped_bit_of_a_tensor_is_noticed(tmp_path):
+    path = tmp_path / "weights.pt"
+    torch.save({"weight": torch.full((100,), 1.5)}, path)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"\x00\x00\xc0\x3f" * 50) + 82] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="checkpoint is damaged: the checksum of 'weights/data/0' does not fit"):
+        load_tensors(path, what="checkpoint")
