@@ -113,9 +113,9 @@ class Interrupts:
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[None]:
-    """Let the signals of `EXIT_STATUS` wait in the kernel, here and in processes started here, until `release_signals`.
+    """Let the signals of `EXIT_STATUS` wait in processes that are started in the block, until `release_signals` there.
 
-    They are released at the end of the block at the latest.
+    This process should have handlers of its own: another of its threads may get what this one does not take.
     """
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_BLOCK, set(EXIT_STATUS))

@@ -19,9 +19,9 @@ import torch.multiprocessing as mp
 from torch.distributed.rendezvous import rendezvous
 
 from slowfast.engine.interrupts import Interrupted, Interrupts, end_with_parent, signals_held
-from slowfast.engine.lost_contact import describe_loss, is_lost_contact
+from slowfast.engine.lost_contact import LostProcessError, describe_loss, is_lost_contact, worker_losses_named
 from slowfast.engine.rendezvous import agree_on_store
-from slowfast.engine.supervisor import LostProcessError, Report, supervise
+from slowfast.engine.supervisor import Report, SignalRelay, supervise
 from slowfast.utils.distributed import barrier
 from slowfast.utils.errors import USER_ERRORS, describe_error
 from slowfast.utils.logging import get_logger
@@ -131,12 +131,13 @@ def launch(plan: LaunchPlan, function: Callable[..., Any], *args: Any) -> None: 
 
 def _spawn_all(plan: LaunchPlan, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     reports: SimpleQueue[Report] = mp.get_context("spawn").SimpleQueue()
-    # A signal that comes before this process can pass it on, or before the others can receive it, would be lost.
-    with signals_held():
-        started = mp.start_processes(
-            _spawned, args=(plan, reports, function, args), nprocs=plan.local_world_size, join=False
-        )
-        supervise(started.processes, reports, first_rank=plan.shard_id * plan.local_world_size)
+    with SignalRelay() as relay:
+        # The new processes inherit that signals wait, until they can receive them.
+        with signals_held():
+            started = mp.start_processes(
+                _spawned, args=(plan, reports, function, args), nprocs=plan.local_world_size, join=False
+            )
+        supervise(started.processes, reports, relay, first_rank=plan.shard_id * plan.local_world_size)
 
 
 def _spawned(
@@ -190,7 +191,7 @@ def _run(
     args: tuple[Any, ...],
 ) -> None:
     """Run the function in this process, with the others within reach where there are any."""
-    with context.interrupts:
+    with context.interrupts, worker_losses_named(context.rank):
         if meet is None:
             function(context, *args)
             return

@@ -1,13 +1,39 @@
-"""Which process of a run is gone, when a collective fails because of it."""
+"""Which process of a run is gone, when others fail because of it."""
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 
 import torch.distributed as dist
 
 _PATIENCE_SECONDS = 10.0
 _MARKS = ("gloo", "nccl", "connection closed by peer", "connection reset by peer", "timed out waiting")
+
+
+class LostProcessError(ValueError):
+    """A process of the run ended without a word, or cannot be reached."""
+
+
+@contextlib.contextmanager
+def worker_losses_named(rank: int) -> Iterator[None]:
+    """Turn the error by which PyTorch tells that a loader's worker was killed, wherever it comes up, into one line.
+
+    Args:
+        rank: this process.
+
+    Raises:
+        LostProcessError: in its place.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if not text.startswith("DataLoader worker (pid"):
+            raise
+        how = text.splitlines()[0].partition(") ")[2].strip(". ") or "ended"
+        raise LostProcessError(f"a worker process of rank {rank} {how}; the run has ended") from error
 
 
 def is_lost_contact(error: RuntimeError) -> bool:

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from multiprocessing.queues import SimpleQueue
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, Literal
 
 from torch.multiprocessing import ProcessRaisedException
 
-from slowfast.engine.interrupts import EXIT_STATUS, Interrupted, release_signals
-from slowfast.utils.logging import get_logger
-
-logger = get_logger(__name__)
+from slowfast.engine.interrupts import EXIT_STATUS, Interrupted
+from slowfast.engine.lost_contact import LostProcessError
 
 GRACE_SECONDS = 20.0
 """How long processes may take to end by themselves after one of them has: to notice it, and to say what they saw."""
@@ -43,24 +41,60 @@ class Report:
     text: str
 
 
-class LostProcessError(ValueError):
-    """A process of the run ended without a word, or cannot be reached."""
+class SignalRelay:
+    """Passes the signals of `EXIT_STATUS` that this process gets on to others; a context manager of the main thread.
+
+    Make it before the processes start: what comes before `attach` is passed on then.
+    """
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._processes: Sequence[SpawnProcess] = ()
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> SignalRelay:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._receive) for number in EXIT_STATUS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def attach(self, processes: Sequence[SpawnProcess]) -> None:
+        """Begin to pass signals on."""
+        self._processes = processes
+        for signum in tuple(self.received):
+            self._pass_on(signum)
+
+    def _receive(self, signum: int, frame: FrameType | None) -> None:
+        self.received.append(signum)
+        self._pass_on(signum)
+
+    def _pass_on(self, signum: int) -> None:
+        for process in self._processes:
+            if process.is_alive() and process.pid is not None:
+                _send(process.pid, signum)
 
 
 def supervise(
     processes: Sequence[SpawnProcess],
     reports: SimpleQueue[Report],
+    relay: SignalRelay,
     *,
     first_rank: int = 0,
     grace_seconds: float = GRACE_SECONDS,
 ) -> None:
-    """Wait for the end of all processes; the signals of `EXIT_STATUS` that this one gets go to all of them.
+    """Wait for the end of all processes.
 
     When one fails, the others have some time to end by themselves, then they are killed.
 
     Args:
         processes: started, in order of rank.
         reports: where they put what they say of their end.
+        relay: passes signals on to them.
         first_rank: of these processes.
         grace_seconds: time to end after a failure.
 
@@ -70,18 +104,7 @@ def supervise(
         torch.multiprocessing.ProcessRaisedException: with the traceback of a defect.
         Interrupted: if they ended because of a signal.
     """
-    relayed: list[int] = []
-
-    def relay(signum: int, frame: FrameType | None) -> None:
-        relayed.append(signum)
-        for process in processes:
-            if process.is_alive() and process.pid is not None:
-                _send(process.pid, signum)
-
-    before: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, relay) for number in EXIT_STATUS}
-        release_signals()
+    relay.attach(processes)
     killed: set[int] = set()
     heard: list[Report] = []
     try:
@@ -91,8 +114,6 @@ def supervise(
             if process.is_alive():
                 process.kill()
                 process.join()
-        for number, handler in before.items():
-            signal.signal(number, handler)
     _hear(reports, heard)
     statuses = {
         first_rank + place: process.exitcode
@@ -100,7 +121,7 @@ def supervise(
         if process.exitcode and place not in killed
     }
     if statuses:
-        _raise_reason(statuses, heard, relayed)
+        _raise_reason(statuses, heard, relay.received)
 
 
 def _send(pid: int, signum: int) -> None:

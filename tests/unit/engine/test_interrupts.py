@@ -2,12 +2,15 @@
 
 # ruff: noqa: PT012, SIM117 (the blocks are what is tested)
 
+import json
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
-from slowfast.engine.interrupts import EXIT_STATUS, Interrupted, Interrupts, release_signals, signals_held
+from slowfast.engine.interrupts import EXIT_STATUS, Interrupted, Interrupts, signals_held
 
 SIGNALS = [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT]
 
@@ -90,19 +93,33 @@ def test_an_error_goes_first():
         raise ValueError("mine")
 
 
-def test_held_signals_wait_in_the_kernel():
-    done = []
-    with pytest.raises(Interrupted), signals_held():
-        send(signal.SIGTERM)
-        done.append("held")
-        with Interrupts():  # receives it as soon as it can
-            done.append("not reached")
-    assert done == ["held"]
-    assert not signal.pthread_sigmask(signal.SIG_BLOCK, set()) & set(EXIT_STATUS)
+HELD = "import signal; print(sorted(int(s) for s in signal.pthread_sigmask(signal.SIG_BLOCK, set())))"
 
 
-def test_nothing_is_held_afterwards():
+def test_a_started_process_inherits_that_signals_wait():
     with signals_held():
-        assert signal.pthread_sigmask(signal.SIG_BLOCK, set()) >= set(EXIT_STATUS)
-        release_signals()
-        assert not signal.pthread_sigmask(signal.SIG_BLOCK, set()) & set(EXIT_STATUS)
+        inside = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, check=True).stdout
+    after = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, check=True).stdout
+    assert set(EXIT_STATUS) <= set(json.loads(inside))
+    assert not set(EXIT_STATUS) & set(json.loads(after))
+
+
+WAITING = """
+import signal, time
+from slowfast.engine.interrupts import Interrupted, Interrupts
+print("started", flush=True)
+time.sleep(0.5)
+try:
+    with Interrupts():
+        time.sleep(60)
+except Interrupted as end:
+    raise SystemExit(end.status)
+"""
+
+
+def test_a_signal_that_comes_too_early_is_received_later():
+    with signals_held():
+        process = subprocess.Popen([sys.executable, "-c", WAITING], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "started\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 143
