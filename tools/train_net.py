@@ -172,6 +172,11 @@ def _initialise(
         allow_missing=prefixes,
         allow_unexpected=prefixes,
     )
+    if start.epoch > cfg.SOLVER.MAX_EPOCH:
+        raise ValueError(
+            f"{source}: has finished {start.epoch} epochs, more than SOLVER.MAX_EPOCH {cfg.SOLVER.MAX_EPOCH}; "
+            "set TRAIN.CHECKPOINT_EPOCH_RESET True to take its weights alone"
+        )
     behind = f", behind the first {start.videos} videos" if start.videos else ""
     logger.info("Continuing from %s at epoch %d%s", source, start.epoch + 1, behind)
     return start

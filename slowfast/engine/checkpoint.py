@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from slowfast.config.shown import shown
 from slowfast.engine.checkpoint_files import Manifest
+from slowfast.engine.optimizer_state import is_optimizer_state, load_optimizer_state
 from slowfast.engine.progress import Progress
 from slowfast.models.clip.files import ACTIVATION_ENTRY, WeightFile, read_weight_file
 from slowfast.models.clip.layers import Activation, activation_of
@@ -32,8 +34,6 @@ _STATE = "model_state"
 _RESERVED = (
     "epoch", "progress", _STATE, "optimizer_state", "scaler_state", "cfg", "inputs_sha256", "format", ACTIVATION_ENTRY
 )  # fmt: skip
-# Flags that belong to the machine the optimiser runs on, not to the run.
-_MACHINE_FLAGS = ("fused", "foreach", "capturable", "differentiable")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,12 +156,12 @@ def read_checkpoint(
     state = _model_state(file, clear_name_patterns, source=source)
     content = file.entries if file.entry == _STATE else {}
     epoch, optimizer_state = content.get("epoch"), content.get("optimizer_state")
-    if not isinstance(epoch, int | None):
-        raise ValueError(f"{source}: not a checkpoint: epoch is {epoch!r}, expected an integer")
+    if epoch is not None and (type(epoch) is not int or epoch < -1):
+        raise ValueError(f"{source}: not a checkpoint: epoch is {shown(epoch)}, expected an integer >= -1")
     progress = None if epoch is None else Progress(epoch=epoch + 1)
     if "progress" in content:
         progress = Progress.from_dict(content["progress"], source=source)
-    if optimizer_state is not None and not _is_optimizer_state(optimizer_state):
+    if optimizer_state is not None and not is_optimizer_state(optimizer_state):
         raise ValueError(f"{source}: not a checkpoint: optimizer_state is not the state dict of an optimiser")
     return Checkpoint(
         path=source,
@@ -301,7 +301,7 @@ def resume(
             raise ValueError(
                 f"{checkpoint.path}: has an epoch but no optimizer_state; set TRAIN.CHECKPOINT_EPOCH_RESET True"
             )
-        _load_optimizer_state(optimizer, checkpoint.optimizer_state, source=checkpoint.path)
+        load_optimizer_state(optimizer, checkpoint.optimizer_state, source=checkpoint.path)
     if scaler is not None and checkpoint.scaler_state:
         scaler.load_state_dict(checkpoint.scaler_state)
     return checkpoint.progress
@@ -316,13 +316,6 @@ def _without_teacher(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in plain.items() if not name.startswith(TEACHER_PREFIX)}
 
 
-def _is_optimizer_state(state: object) -> bool:
-    if not isinstance(state, Mapping) or not isinstance(state.get("state"), Mapping):
-        return False
-    groups = state.get("param_groups")
-    return isinstance(groups, list) and all(isinstance(group, Mapping) and "params" in group for group in groups)
-
-
 def _clean_names(state: Mapping[str, Tensor], patterns: Sequence[str], *, source: Path) -> dict[str, Tensor]:
     cleaned: dict[str, Tensor] = {}
     for name, value in state.items():
@@ -333,21 +326,3 @@ def _clean_names(state: Mapping[str, Tensor], patterns: Sequence[str], *, source
             raise ValueError(f"{source}: CHECKPOINT_CLEAR_NAME_PATTERN makes two entries of the name {short!r}")
         cleaned[short] = value
     return cleaned
-
-
-def _load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], *, source: Path) -> None:
-    live_groups, saved_groups = optimizer.state_dict()["param_groups"], state["param_groups"]
-    live_sizes = [len(group["params"]) for group in live_groups]
-    saved_sizes = [len(group["params"]) for group in saved_groups]
-    named = all("names" in group for group in saved_groups)
-    same_names = not named or [g["names"] for g in live_groups] == [g["names"] for g in saved_groups]
-    if live_sizes != saved_sizes or not same_names:
-        raise ValueError(
-            f"{source}: optimizer_state has groups of {saved_sizes} parameters, this run has {live_sizes}"
-            f"{'' if live_sizes != saved_sizes else ' under other names'}; set TRAIN.CHECKPOINT_EPOCH_RESET True"
-        )
-    groups = []
-    for live, saved in zip(live_groups, saved_groups, strict=True):
-        flags = {name: live[name] for name in _MACHINE_FLAGS if name in live}
-        groups.append({**live, **saved, **flags})
-    optimizer.load_state_dict({"state": state["state"], "param_groups": groups})

@@ -130,8 +130,8 @@ def test_partial_file_is_not_resumed_from(train):
 
 
 def test_other_model_is_refused(net, tmp_path, train):
-    folder, _ = train("run", {"SOLVER.MAX_EPOCH": 1})
-    path = folder / "checkpoints" / CHECKPOINT.format(1)
+    folder, _ = train("run")
+    path = folder / "checkpoints" / CHECKPOINT.format(2)
     content = torch.load(path, weights_only=True)
     content["model_state"]["model.visual.proj"] = torch.zeros(64, 31)
     torch.save(content, path)
@@ -142,3 +142,140 @@ def test_other_model_is_refused(net, tmp_path, train):
         f"error: {path}: weights do not fit the model: 1 of another shape "
         "(model.visual.proj is (64, 31) instead of (64, 32))\n"
     )
+
+
+# ------------------------------------------------------------------------------------- damaged files, other trainings
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty"])
+def test_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(train, damage):
+    straight, lines = train("straight")
+    cut = straight.with_name("cut")
+    shutil.copytree(straight, cut)
+    path = cut / "checkpoints" / CHECKPOINT.format(2)
+    content = bytearray(path.read_bytes())
+    if damage == "truncated":
+        del content[-5000:]
+    elif damage == "empty":
+        content.clear()
+    else:
+        content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    again = train("cut")[1]
+    assert again == [line for line in lines if line["epoch"] == "2/2"]
+    assert_same_training(straight, cut)
+    log = (cut / "stdout.log").read_text(encoding="utf-8")
+    assert log.count("[WARNING] checkpoint_files.py: ") == 2
+    assert f"{path}: it " in log
+    assert f"Going on from the checkpoint before: {cut / 'checkpoints' / CHECKPOINT.format(1)}" in log
+
+
+def test_a_test_does_not_take_another_checkpoint_in_place_of_a_damaged_one(net, train):
+    folder, _ = train("run")
+    path = folder / "checkpoints" / CHECKPOINT.format(2)
+    path.write_bytes(path.read_bytes()[:-5000])
+    status, _, err = net({"OUTPUT_DIR": folder, "TRAIN.ENABLE": False})
+    assert status == 1
+    assert err.startswith(f"error: {path}: checkpoint ")
+    assert err.count("\n") == 1
+    assert not (folder / "results.json").exists()
+
+
+CHANGES = {
+    "SOLVER.MAX_EPOCH": (3, "SOLVER.MAX_EPOCH was 2, is 3"),
+    "SOLVER.BASE_LR": (0.01, "SOLVER.BASE_LR was 0.001, is 0.01"),
+    "RNG_SEED": (8, "RNG_SEED was 7, is 8"),
+    "TRAIN.BATCH_SIZE": (6, "TRAIN.BATCH_SIZE was 4, is 6"),
+    "MODEL.MASK_RATE": (0.25, "MODEL.MASK_RATE was 0.5, is 0.25"),
+}
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_another_training_is_refused_unless_forced(net, train, key):
+    folder, _ = train("run", {"TRAIN.EVAL_PERIOD": 1})
+    path = folder / "checkpoints" / CHECKPOINT.format(2)
+    config = (folder / "config.yaml").read_bytes()
+    value, reason = CHANGES[key]
+    options = {"OUTPUT_DIR": folder, "TEST.ENABLE": False, key: value}
+    status, _, err = net(options)
+    assert (status, err) == (
+        1,
+        f"error: {path}: is of another training: {reason}. Set them back, take another OUTPUT_DIR, or go on all the "
+        "same with TRAIN.FORCE_RESUME True\n",
+    )
+    assert (folder / "config.yaml").read_bytes() == config  # what was refused leaves no trace
+    status, out, err = net({**options, "TRAIN.FORCE_RESUME": True})
+    assert (status, err) == (0, "")
+    assert f"{reason}; going on all the same (TRAIN.FORCE_RESUME)" in out
+
+
+def test_what_changes_no_number_is_not_refused(train, dataset, tmp_path):
+    folder, lines = train("run")
+    (folder / "checkpoints" / CHECKPOINT.format(2)).unlink()
+    moved = tmp_path / "moved"
+    shutil.copytree(dataset, moved)
+    other = {
+        "LOG_PERIOD": 1, "TRAIN.EVAL_PERIOD": 2, "TRAIN.CHECKPOINT_STEPS": 1, "TEST.NUM_ENSEMBLE_VIEWS": 3,
+        "DATA_LOADER.NUM_WORKERS": 1, "DATA.PATH_TO_DATA_DIR": moved, "DATA.PATH_PREFIX": moved / "videos",
+        "DATA.TEXT_AUG_FEATURE_FILE": moved / "text.pt", "TRAIN.NONFINITE_BUDGET": 3,
+    }  # fmt: skip
+    _, again = train("run", other)
+    assert again == [line for line in lines if line["epoch"] == "2/2"]
+
+
+def test_another_list_is_another_training(net, train, dataset, tmp_path):
+    folder, _ = train("run")
+    for name in ("train.csv", "val.csv", "test.csv"):
+        shutil.copy(dataset / name, tmp_path)
+    rows = (tmp_path / "train.csv").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "train.csv").write_text("\n".join(rows[::-1]) + "\n", encoding="utf-8")
+    status, _, err = net({"OUTPUT_DIR": folder, "TEST.ENABLE": False, "DATA.PATH_TO_DATA_DIR": tmp_path})
+    assert status == 1
+    assert (
+        "is of another training: the training list, its class names, text features or CLIP weights have another" in err
+    )
+
+
+def test_another_global_batch_goes_on_behind_the_same_videos(train):
+    """Forced to, a run goes on with other batches, but with the videos that are left of the epoch, in their order."""
+    folder, _ = train(
+        "run", {"TRAIN.CHECKPOINT_STEPS": 1, "TRAIN.KEEP_LAST_WITHIN_EPOCH": 9, "TRAIN.CHECKPOINT_PERIOD": 9}
+    )
+    # keep what lies within the second epoch: 4 of 12 videos were seen
+    content = load(folder, 2)
+    content["progress"] |= {"epoch": 1, "videos": 4, "report": None}
+    content["epoch"] = 0
+    (folder / "checkpoints" / CHECKPOINT.format(2)).unlink()
+    torch.save(content, folder / "checkpoints" / "checkpoint_within_00002_00000004.pyth")
+    _, lines = train("run", {"TRAIN.BATCH_SIZE": 2, "TRAIN.FORCE_RESUME": True})
+    steps = [line["iter"] for line in lines if line["_type"] == "train_iter_"]
+    assert steps == ["3/6", "4/6", "5/6", "6/6"]
+
+
+def test_more_epochs_than_the_run_has(net, train):
+    folder, _ = train("run")
+    source = folder / "checkpoints" / CHECKPOINT.format(2)
+    content = torch.load(source, weights_only=True)
+    del (
+        content["progress"],
+        content["format"],
+        content["cfg"],
+    )  # as of another project, which nothing can be compared with
+    torch.save({**content, "epoch": 30}, source.with_name("other.pyth"))
+    options = {"OUTPUT_DIR": folder.with_name("new"), "TRAIN.CHECKPOINT_FILE_PATH": source.with_name("other.pyth")}
+    status, _, err = net(options)
+    assert (status, err) == (
+        1,
+        f"error: {source.with_name('other.pyth')}: has finished 31 epochs, more than SOLVER.MAX_EPOCH 2; set "
+        "TRAIN.CHECKPOINT_EPOCH_RESET True to take its weights alone\n",
+    )
+
+
+def test_the_switch_for_determinism_changes_nothing_on_a_cpu(train):
+    plain, lines = train("plain", {"SOLVER.MAX_EPOCH": 1})
+    strict, same = train("strict", {"SOLVER.MAX_EPOCH": 1, "DETERMINISTIC": True})
+    assert torch.are_deterministic_algorithms_enabled()
+    _, again = train("again", {"SOLVER.MAX_EPOCH": 1})
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert lines == same == again
+    assert_same_training(plain, strict, epoch=1)

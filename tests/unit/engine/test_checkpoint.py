@@ -352,7 +352,9 @@ def test_files_that_are_no_checkpoints(tmp_path, content):
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"epoch": "7"}, "epoch is '7', expected an integer"),
+        ({"epoch": "7"}, "epoch is '7', expected an integer >= -1"),
+        ({"epoch": True}, "epoch is True, expected an integer >= -1"),
+        ({"epoch": -5}, "epoch is -5, expected an integer >= -1"),
         ({"optimizer_state": [1]}, "optimizer_state is not the state dict of an optimiser"),
         ({"optimizer_state": {}}, "optimizer_state is not the state dict of an optimiser"),
         ({"optimizer_state": {"state": {}, "param_groups": [{}]}}, "optimizer_state is not the state dict of an"),

@@ -1,0 +1,145 @@
+"""What two processes agree on: votes, figures over unequal batches, steps that are left out."""
+
+import itertools
+import json
+import socket
+
+import pytest
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from slowfast.engine.epoch_report import EpochReport
+from slowfast.engine.launch import LaunchPlan, launch
+from slowfast.engine.precision import Precision
+from slowfast.engine.step import PlainStep, StepConfig, StepResult
+from slowfast.engine.train_config import TrainConfig
+from slowfast.utils.distributed import Ballot, all_gather_objects
+
+# --------------------------------------------------------------------------------- functions of the spawned processes
+
+
+def clips(count, first):
+    from slowfast.datasets.types import VideoBatch
+
+    ids = torch.arange(first, first + count)
+    frames = torch.randint(256, (count, 3, 2, 4, 4), generator=torch.Generator().manual_seed(first), dtype=torch.uint8)
+    return VideoBatch(frames, label=ids % 7, video_id=ids, view=torch.zeros_like(ids))
+
+
+def vote(context, folder):
+    ballot, counted = Ballot(), []
+    for wishes in ((0, 0), (0, 3), (5, 1)):
+        ballot.cast(wishes[context.rank])
+        counted.append(ballot.count())
+    write(context, folder, [*counted, ballot.count()])
+
+
+def unequal(context, folder):
+    """Rank 0 has 6 samples, rank 1 has 2: every sample counts once."""
+    report = EpochReport(numbers(folder), epoch=0, num_iters=1, on_scalars=None)
+    value = float(context.rank)
+    result = StepResult(
+        loss=torch.tensor(4.0 * value), grad_norm=torch.tensor(7.0), nonfinite=torch.tensor(0.0),
+        top1_err=torch.tensor(100.0 * value), top5_err=torch.tensor(50.0 * value),
+        terms={"term": torch.tensor(8.0 * value)},
+    )  # fmt: skip
+    report.add(0, result, batch=clips((6, 2)[context.rank], 10 * context.rank), rate=0.1, first=0)
+    found = report.exchange()
+    stats = report.meter.epoch_stats(0, lr=0.1, clock=report.epoch_clock.mean())
+    names = ("loss", "grad_norm", "top1_err", "top5_err", "term")
+    write(context, folder, [{name: stats[name] for name in names}, len(found.nonfinite)])
+
+
+def one_is_not_finite(context, folder):
+    """The loss of rank 1 is nan in one step, by a term without a gradient: rank 0 cannot see it in its own."""
+    torch.manual_seed(0)
+    method = linear_method()
+    model = DistributedDataParallel(method)
+    step = PlainStep(
+        model,
+        optimizer=torch.optim.SGD(method.parameters(), lr=0.1),
+        scaler=Precision("cpu").make_scaler(),
+        precision=Precision("cpu"),
+        config=StepConfig(),
+    )
+    report = EpochReport(numbers(folder), epoch=0, num_iters=3, on_scalars=None)
+    weights = [method.head.weight.detach().clone()]
+    for iteration in range(3):
+        method.spoilt = iteration == 1 and context.rank == 1
+        batch = clips(2, 20 * context.rank + 2 * iteration)
+        report.add(iteration, step(batch), batch=batch, rate=0.1, first=4 * iteration)
+        weights.append(method.head.weight.detach().clone())
+    (fault,) = report.exchange().nonfinite
+    moved = [not torch.equal(a, b) for a, b in itertools.pairwise(weights)]
+    equal = all(torch.equal(weights[-1], torch.tensor(other)) for other in all_gather_objects(weights[-1].tolist()))
+    write(context, folder, [moved, equal, fault.iteration, fault.first, fault.rank, fault.what, fault.video_ids])
+
+
+def linear_method():
+    from torch import nn
+    from torch.nn import functional as F
+
+    from slowfast.methods.base import MethodOutput
+
+    class Linear(nn.Module):
+        spoilt = False
+
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(96, 7)
+
+        def forward(self, batch):
+            logits = self.head(batch.frames.float().flatten(1) / 255)
+            constant = torch.tensor(float("nan") if self.spoilt else 0.0)
+            losses = {"classification": F.cross_entropy(logits, batch.label), "constant": constant}
+            return MethodOutput(logits, losses, {})
+
+    return Linear()
+
+
+def numbers(folder):
+    return TrainConfig(
+        max_epoch=1, log_period=1, eval_period=1, checkpoint_period=1, output_dir=folder, task="", seed=1,
+        max_bad_fraction=1.0, loss_explosion_factor=0.0, config_text="",
+    )  # fmt: skip
+
+
+def write(context, folder, content):
+    (folder / f"{context.rank}.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+# --------------------------------------------------------------------------------------------------------------- tests
+
+
+@pytest.fixture
+def both(monkeypatch, tmp_path):
+    """Runs a function of this file in two processes; returns what each wrote."""
+    import importlib
+    from pathlib import Path
+
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    module = importlib.import_module(Path(__file__).stem)
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    plan = LaunchPlan(num_gpus=2, backend="gloo", init_method=f"tcp://localhost:{port}")
+
+    def run(function):
+        launch(plan, getattr(module, function.__name__), tmp_path)
+        return [json.loads((tmp_path / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(2)]
+
+    return run
+
+
+def test_votes(both):
+    assert both(vote) == [[0, 3, 5, 0]] * 2
+
+
+def test_every_sample_counts_once(both):
+    expected = {"loss": 1.0, "grad_norm": 7.0, "top1_err": 25.0, "top5_err": 12.5, "term": 2.0}
+    assert both(unequal) == [[expected, 0]] * 2
+
+
+def test_a_step_is_left_out_on_all_ranks_or_none(both):
+    assert both(one_is_not_finite) == [[[True, False, True], True, 1, 4, 1, "the loss is nan", [22, 23]]] * 2
