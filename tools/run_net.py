@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run every config file of the command line in turn.
 
     Returns:
-        Exit status: 0 done, 1 the run failed, 2 a mistake in the configuration, 130 interrupted.
+        Exit status: 0 done, 1 the run failed, 2 a mistake in the configuration, 130 or 143 interrupted.
     """
     with console_errors():
         args = parse_args(argv)

@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run every job of the table.
 
     Returns:
-        Exit status: 0 done, 1 a run failed, 2 a mistake in the command line or the config, 130 interrupted.
+        Exit status: 0 done, 1 a run failed, 2 a mistake in the command line or the config, 130 or 143 interrupted.
     """
     parser = make_parser()
     with console_errors():

@@ -2,8 +2,8 @@
 
     python tools/submit.py --nodes 2 --gpus 8 --hours 24 script/training/stdd/train_k400.sh OUTPUT_DIR runs/a
 
-A job that is preempted or runs out of time is queued again with the same line, which continues after the last
-checkpoint of OUTPUT_DIR; what came after it is computed again. script/launch/slurm.sh does the same without submitit.
+A job that is preempted or runs out of time is queued again with the same line. The run is told to end, finishes its
+step and saves, and continues from there. script/launch/slurm.sh does the same without submitit.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# submitit tells a job of its end by a signal to all its processes: only the first may act on it, the run itself goes on
-# until the job is stopped.
+# submitit tells a job of its end by a signal to all its processes. The shells and torchrun, which know nothing of it,
+# must not die of it; the processes of the run take it as a request to save and end.
 _SHELL = 'trap "" USR1 USR2; exec bash script/launch/multi_node.sh "$@"'
 _GRACE_SECONDS = 30
 

@@ -17,10 +17,10 @@ from slowfast.datasets.pool import VideoPool, pool_splits
 from slowfast.datasets.rand_augment import parse_rand_augment
 from slowfast.datasets.random_erasing import ErasingSettings
 from slowfast.datasets.sampler import EvalSampler, TrainBatchSampler
-from slowfast.datasets.train_loader import bury_workers_at_exit, shield_worker
 from slowfast.datasets.transforms import AugmentSettings, SpatialSettings
 from slowfast.datasets.types import Mode, Split, VideoBatch, collate
 from slowfast.datasets.video_dataset import SamplingSettings, VideoDataset
+from slowfast.datasets.workers import bury_workers_at_exit, shield_worker
 from slowfast.utils.bounded_store import BoundedStore
 from slowfast.utils.logging import get_logger
 from slowfast.utils.registry import resolve

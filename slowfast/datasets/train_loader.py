@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import multiprocessing.util
-import signal
 from collections.abc import Iterator
 
 from torch.utils.data import DataLoader
@@ -54,28 +51,3 @@ class TrainLoader:
         samples = [self._loader.dataset[key] for key in self._sampler.batch(epoch, first=first)]
         batch: VideoBatch = self._loader.collate_fn(samples)
         return batch
-
-
-def shield_worker(worker_id: int) -> None:
-    """Let the process that a worker serves decide when the run ends: it may need the worker for its last step.
-
-    A worker whose process is gone notices that by itself, within seconds.
-    """
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-
-
-def _kill_workers() -> None:
-    """End workers that hang, before Python waits for them at the end of the process."""
-    if hasattr(signal, "SIGCHLD"):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for process in multiprocessing.active_children():
-        if process.daemon:
-            process.kill()
-
-
-@functools.cache
-def bury_workers_at_exit() -> None:
-    """Make sure that no shielded worker outlives this process, or keeps it from ending."""
-    multiprocessing.util.Finalize(None, _kill_workers, exitpriority=100)

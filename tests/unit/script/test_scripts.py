@@ -279,8 +279,12 @@ SCONTROL = (
 )
 # Runs its command as the second of two machines.
 SRUN = '#!/usr/bin/env bash\nwhile [[ "$1" == --* ]]; do shift; done\nSLURM_NODEID=1 exec "$@"\n'
-# Waits for the job to be queued again.
-SLOW_SRUN = '#!/usr/bin/env bash\ntouch "${0%/*}/started"\nuntil [ -e "${0%/*}/requeued" ]; do sleep 0.05; done\n'
+# Saves and ends when it is told to, or when the test lets it.
+SLOW_SRUN = """#!/usr/bin/env bash
+trap 'touch "${0%/*}/saved"; exit 143' TERM
+touch "${0%/*}/started"
+until [ -e "${0%/*}/requeued" ]; do sleep 0.05; done
+"""
 
 
 def test_a_slurm_job_starts_torchrun_on_every_machine(programs):
@@ -320,6 +324,7 @@ def test_a_slurm_job_queues_itself_again_before_its_time_is_up(restarts, expecte
             (programs / "requeued").touch()
         job.wait()
     assert (programs / "requeued").read_text(encoding="utf-8") == ("requeue 77\n" if expected else "")
+    assert (programs / "saved").exists() == expected
 
 
 def test_slurm_options_stand_where_sbatch_reads_them():
