@@ -161,8 +161,6 @@ class Checkout:
             content = parse_json(self.text(file))
         except json.JSONDecodeError as error:
             raise ValueError(f"{self.where(file)}:{error.lineno}: not valid JSON ({error.msg})") from error
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{self.where(file)}: not readable as JSON ({error})") from error
         if not isinstance(content, dict) or not all(isinstance(name, str) for name in content.values()):
             return None
         if set(content) != {str(number) for number in range(len(content))}:

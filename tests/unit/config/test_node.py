@@ -208,21 +208,22 @@ def bomb(levels, start, repeat):
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "reason"),
     [
-        bomb(6, "[x, x]", "[{0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}]"),
-        bomb(20, "{x: 1}", "{{p: {0}, q: {0}}}"),
-        "MODEL: &m [*m]\n",
-        "TRAIN: &t {ENABLE: *t}\n",
-        "A: " + "[" * 5000 + "]" * 5000 + "\n",
+        (bomb(6, "[x, x]", "[{0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}]"), "more than 100000 values"),
+        (bomb(20, "{x: 1}", "{{p: {0}, q: {0}}}"), "more than 100000 values"),
+        ("MODEL: &m [*m]\n", "an alias (*name) stands inside what it stands for"),
+        ("TRAIN: &t {ENABLE: *t}\n", "an alias (*name) stands inside what it stands for"),
+        ("A: " + "[" * 5000 + "]" * 5000 + "\n", "nested too deeply"),
     ],
     ids=["lists", "mappings", "list in itself", "mapping in itself", "deep"],
 )
-def test_a_file_that_unfolds_is_refused(cfg, tmp_path, text):
+def test_a_file_that_unfolds_is_refused(cfg, tmp_path, text, reason):
     path = write(tmp_path, "bomb.yaml", text)
     with pytest.raises(ConfigError) as caught:
         cfg.merge_from_file(path)
-    assert str(caught.value) == f"{path}: too deep or too large; a config has at most 100000 values"
+    assert str(caught.value).startswith(f"{path}: ")
+    assert str(caught.value).endswith(reason)
 
 
 def test_aliases_are_welcome(cfg, tmp_path):
