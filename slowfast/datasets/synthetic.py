@@ -20,6 +20,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from slowfast.utils.io import atomic_write_text
+
 Pixels = NDArray[np.uint8]
 
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -345,11 +347,11 @@ def write_motion_shapes(
             name = f"videos/{split}/{index:05d}.{'avi' if (index // len(classes)) % 3 == 2 else 'mp4'}"
             jobs.append((root, name, classes[label], (seed, number, index), spec))
             rows.append(f"{name},{label}\n")
-        (root / f"{split}.csv").write_text("".join(rows), encoding="utf-8")
+        atomic_write_text(root / f"{split}.csv", "".join(rows))
         counts[split] = len(rows)
     for file, classes in (("seen.json", spec.seen), ("unseen.json", spec.unseen)):
         names = {str(i): class_name(*c) for i, c in enumerate(classes)}
-        (root / file).write_text(json.dumps(names, indent=1) + "\n", encoding="utf-8")
+        atomic_write_text(root / file, json.dumps(names, indent=1) + "\n")
     if num_workers:
         with ProcessPoolExecutor(num_workers) as pool:
             list(pool.map(_write_sample, *zip(*jobs, strict=True), chunksize=32))

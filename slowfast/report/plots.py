@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slowfast.utils.io import atomic_writer
+
 _PREFIX = "json_stats: "
 _COLOURS = ("#1f5fa8", "#d9731a", "#3a8f4d", "#8a4fa3")
 
@@ -113,8 +115,8 @@ def quickstart_picture(
     _draw_bars(lower, bars, chance)
     _draw_confusion(panels[1], matrix, class_names)
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, dpi=110)
+    with atomic_writer(target) as file:
+        figure.savefig(file, dpi=110, format=target.suffix[1:])
     return target
 
 

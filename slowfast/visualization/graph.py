@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slowfast.text.prompt_bank import Edge, GraphEntry, PromptEntry, read_graphs, read_prompts
+from slowfast.utils.io import atomic_writer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -269,11 +270,10 @@ def draw_graph(path: str | Path, name: str, graph: GraphEntry) -> Path:
         _draw_link(axes, layout.boxes[start], layout.boxes[end], kind)
     for box in layout.boxes:
         _draw_box(axes, box)
-    target.parent.mkdir(parents=True, exist_ok=True)
     # Text as outlines, and no date or random names inside: the same graph gives the same file everywhere.
-    with rc_context({"svg.fonttype": "path", "svg.hashsalt": name}):
+    with rc_context({"svg.fonttype": "path", "svg.hashsalt": name}), atomic_writer(target) as file:
         metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(target.suffix, {})
-        figure.savefig(target, dpi=150, facecolor="white", metadata=metadata)
+        figure.savefig(file, dpi=150, format=target.suffix[1:], facecolor="white", metadata=metadata)
     return target
 
 
