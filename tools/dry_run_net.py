@@ -24,7 +24,7 @@ from slowfast.models.clip.arch import PUBLISHED, ClipSizes, published_clip
 from slowfast.models.clip.weights import cached_archive, load_clip_state_dict
 from slowfast.protocols.build import build_protocol, test_file
 from slowfast.text.tokenizer import Tokenizer
-from slowfast.utils.io import atomic_save
+from slowfast.utils.io import atomic_save, expanded
 from slowfast.utils.logging import setup_logging
 from slowfast.utils.seed import seed_everything
 
@@ -100,7 +100,7 @@ def missing_files(cfg: CfgNode) -> Iterator[tuple[str, str]]:
     )
     wanted |= {key: path for key, path, needed in weights if needed}
     for key, path in wanted.items():
-        if not path or not Path(path).expanduser().is_file():
+        if not path or not expanded(path).is_file():
             yield key, path or "(empty)"
         elif key in annotations:
             yield from _missing_videos(cfg, key, annotations[key])

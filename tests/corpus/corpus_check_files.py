@@ -83,7 +83,7 @@ def check_weights(case: Case, path: Path, folder: Path) -> str:
 
     def fit() -> str:
         model = _Model()
-        load_model_state(model, read_checkpoint(path).model_state, source=path)
+        load_model_state(model, read_checkpoint(path, allow_torchscript=True).model_state, source=path)
         for name, value in model.state_dict().items():
             if not torch.isfinite(value).all():
                 raise WrongError(f"{name} is not finite")
@@ -93,7 +93,7 @@ def check_weights(case: Case, path: Path, folder: Path) -> str:
         return f"read: {len(model.state_dict())} tensors"
 
     def clip() -> str:
-        state = load_clip_state_dict(path)
+        state = load_clip_state_dict(path, allow_torchscript=True)
         model = CLIP(SIZES)
         load_model_state(model, state, source=path)
         return f"read: {len(state)} tensors"

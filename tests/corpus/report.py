@@ -51,6 +51,8 @@ Rules:
 - Of a file of tensors nothing is executed. Weights that are NaN or infinite, sparse, quantised or complex are refused,
   naming the first; so is an archive whose checksums do not fit, or that unpacks to more than four times its size.
   Safetensors and what torch saved before 1.6 have no checksums: a flipped bit there is another weight.
+- A TorchScript archive that is none of the published CLIPs is refused, whatever it holds; the table says what happens
+  to it where `MODEL.CLIP_ALLOW_TORCHSCRIPT` lets it in.
 - A YAML file has each key once, at most 256 kB, 100 000 values with its aliases written out, and 100 files by `_BASE_`.
   Numbers are finite.
 - A decoder that hangs is ended after `DATA_LOADER.TIMEOUT_SECONDS`, and the line names the video; without workers

@@ -64,7 +64,7 @@ def read_clip(
         ValueError: if the file is absent, unreadable or not a CLIP, or a download fails or has the wrong hash.
     """
     # What came as a download has been compared with its hash already.
-    is_download = not Path(source).expanduser().is_file()
+    is_download = not expanded(source).is_file()
     path = find_weights(source, cache_dir=cache_dir)
     file = read_weight_file(
         path, allow_torchscript=allow_torchscript or is_download, torchscript_flag=TORCHSCRIPT_FLAGS
