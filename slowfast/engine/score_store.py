@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from slowfast.engine.evaluator import ScoredBatch
+from slowfast.utils.io import file_named
 
 _MAGIC = b"SFSCORE1"
 _HEADER_BYTES = 32
@@ -91,10 +92,11 @@ class ScoreStore:
             rows[name] = getattr(batch, name).numpy()
         assert not self._out_of_range(rows).any(), f"ids {batch.video_id.tolist()}, labels {batch.label.tolist()}"
         rows["checksum"] = _checksums(rows)
-        self._file.write(rows.tobytes())
-        self._file.flush()
-        if time.monotonic() - self._synced > _SYNC_SECONDS:
-            self._sync()
+        with file_named(self._file.name):
+            self._file.write(rows.tobytes())
+            self._file.flush()
+            if time.monotonic() - self._synced > _SYNC_SECONDS:
+                self._sync()
 
     def chunks(self, rows: int = _ROWS_PER_READ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Read the scores of all processes back.

@@ -59,6 +59,24 @@ _DAMAGED_ZIP = (
 
 
 @contextmanager
+def file_named(path: str | Path) -> Iterator[None]:
+    """Let an error of writing say of which file it is: a full disk does not.
+
+    Args:
+        path: what is written in the block.
+
+    Raises:
+        OSError: with the file's name.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+        raise
+
+
+@contextmanager
 def atomic_writer(path: str | Path) -> Iterator[BinaryIO]:
     """Open `<path>.part` for writing and move it over `path` once it is complete and on the disk.
 
@@ -74,17 +92,13 @@ def atomic_writer(path: str | Path) -> Iterator[BinaryIO]:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + PART_SUFFIX)
     try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(target)
-        _fsync_folder(target.parent)
-    except OSError as error:
-        if error.filename is None:
-            # A full disk does not say of which file; the user should know.
-            raise OSError(error.errno, error.strerror, str(target)) from error
-        raise
+        with file_named(target):
+            with part.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(target)
+            _fsync_folder(target.parent)
     finally:
         part.unlink(missing_ok=True)
 
@@ -194,7 +208,7 @@ def append_line(path: str | Path, line: str) -> None:
         path: made if it does not exist; its folder must.
         line: text without a line break.
     """
-    with Path(path).open("a+b") as file:
+    with file_named(path), Path(path).open("a+b") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - _LONGEST_LINE))
         tail = file.read()

@@ -98,3 +98,24 @@ def test_every_video_is_scored_once(case):
         assert share == sorted(share)
         # Ranks that know of different videos still have shares that do not meet.
         assert set(share) <= set(EvalSampler(size, rank, world_size))
+
+
+@given(trainings(), epochs, st.data())
+def test_an_epoch_goes_on_behind_any_video_with_any_batch(options, epoch, data):
+    """What comes behind the first videos is the rest of the order, cut into batches of whatever size there is now."""
+    one = {**options, "batch_size": 1, "world_size": 1, "drop_last": False}
+    order = list(chain(*batches_of(one, epoch=epoch)))
+    first = data.draw(st.integers(0, options["num_samples"] + 3))
+    whole = options["batch_size"] * options["world_size"]
+    ranks = []
+    for rank in range(options["world_size"]):
+        sampler = TrainBatchSampler(
+            options["num_samples"], rank=rank, **{k: v for k, v in options.items() if k != "num_samples"}
+        )
+        sampler.set_epoch(epoch, first=first)
+        ranks.append(list(sampler))
+        assert len(sampler) == len(batches_of(options, epoch=epoch, rank=rank))  # of a whole epoch
+        assert all(batch == sampler.batch(epoch, first=first + whole * n) for n, batch in enumerate(ranks[-1]))
+    seen = [key for parts in zip(*ranks, strict=True) for part in parts for key in part]
+    rest = order[first:]
+    assert seen == rest[: len(rest) // whole * whole if options["drop_last"] else None]

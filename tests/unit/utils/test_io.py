@@ -7,7 +7,18 @@ import pytest
 import torch
 
 from slowfast.utils import io
-from slowfast.utils.io import load_tensors, parse_json, read_text, refuse_zip_bomb, require_file
+from slowfast.utils.io import (
+    append_line,
+    atomic_save,
+    find_damage,
+    load_tensors,
+    parse_json,
+    read_text,
+    refuse_zip_bomb,
+    remove_parts,
+    require_file,
+    sha256_file,
+)
 
 
 class Unsaveable:
@@ -158,3 +169,85 @@ def test_a_flipped_bit_of_a_tensor_is_noticed(tmp_path):
     path.write_bytes(data)
     with pytest.raises(ValueError, match="checkpoint is damaged: the checksum of 'weights/data/0' does not fit"):
         load_tensors(path, what="checkpoint")
+
+
+# ------------------------------------------------------------------------------------ lines, full disks, damaged zips
+
+
+def test_lines_are_added(tmp_path):
+    path = tmp_path / "a.log"
+    append_line(path, "one")
+    append_line(path, "två")
+    assert path.read_text(encoding="utf-8") == "one\ntvå\n"
+
+
+@pytest.mark.parametrize("before", ["", "whole\n", "whole\n\n"])
+def test_a_torn_line_goes(tmp_path, before):
+    path = tmp_path / "a.log"
+    path.write_text(before + '{"half": ', encoding="utf-8")
+    append_line(path, "new")
+    assert path.read_text(encoding="utf-8") == before + "new\n"
+
+
+class Full:
+    """A file on a disk that has no space left after some bytes."""
+
+    def __init__(self, file, space):
+        self.file, self.space = file, space
+
+    def write(self, data):
+        self.space -= len(data)
+        if self.space < 0:
+            raise OSError(28, "No space left on device")
+        return self.file.write(data)
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *args):
+        self.file.close()
+
+
+@pytest.mark.parametrize("space", [0, 100, 5000])
+def test_a_full_disk_is_told_by_the_file(tmp_path, monkeypatch, space):
+    path = tmp_path / "x.pt"
+    atomic_save({"a": torch.zeros(10)}, path)
+    old = path.read_bytes()
+    plain = type(path).open
+    monkeypatch.setattr(type(path), "open", lambda self, *args: Full(plain(self, *args), space))
+    with pytest.raises(OSError, match="No space left") as caught:
+        atomic_save({"a": torch.zeros(10_000)}, path)
+    monkeypatch.undo()
+    assert caught.value.filename == str(path)
+    assert path.read_bytes() == old
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.pt"]
+
+
+def test_the_hash_is_that_of_the_file(tmp_path):
+    assert atomic_save({"a": torch.arange(5)}, tmp_path / "x.pt") == sha256_file(tmp_path / "x.pt")
+
+
+def test_damage(tmp_path):
+    path = tmp_path / "x.pt"
+    torch.save({"a": torch.full((1000,), 3.0)}, path)
+    assert find_damage(path) is None
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[whole.index(torch.full((9,), 3.0).numpy().tobytes())] ^= 4
+    faults = ((flipped, "does not have the checksum"), (whole[:-300], "truncated or damaged"), (b"", "empty"))
+    for content, reason in faults:
+        path.write_bytes(content)
+        assert reason in find_damage(path)
+    path.write_bytes(b"something else")
+    assert find_damage(path) is None
+
+
+def test_parts_are_removed(tmp_path):
+    assert remove_parts(tmp_path / "absent") == []
+    for name in ("a.pyth.part", "b.pyth", "c.part.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in remove_parts(tmp_path)] == ["a.pyth.part"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.pyth", "c.part.txt"]
