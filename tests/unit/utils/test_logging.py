@@ -70,3 +70,23 @@ def test_json_stats_lines(tmp_path):
 
 def test_tiny_numbers_stay_valid_json():
     assert json.loads(log.format_json_stats({"lr": -3.33e-12}))["lr"] == pytest.approx(-3.33e-12)
+
+
+def test_a_log_file_on_a_full_disk_says_so_once(tmp_path, capsys, monkeypatch):
+    class Full:
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+        flush = close = lambda self: self.write("")
+
+    log.setup_logging(tmp_path)
+    (handler,) = [h for h in logging.getLogger("slowfast").handlers if isinstance(h, logging.FileHandler)]
+    monkeypatch.setattr(handler, "stream", Full())
+    for number in range(3):
+        log.get_logger("slowfast.x").info("line %d", number)
+    captured = capsys.readouterr()
+    assert captured.err == (
+        f"warning: {tmp_path / 'stdout.log'}: cannot be written any more ([Errno 28] No space left on device)\n"
+    )
+    assert captured.out.count("line ") == 3  # the console goes on
+    log.setup_logging(None)  # closes it without a word
