@@ -66,8 +66,13 @@ def _replay(args: argparse.Namespace) -> None:
     )
     print(f"epoch {replay.epoch + 1}, iteration {replay.iteration + 1}, rank {replay.rank} of {replay.world_size}")
     print(f"videos of the training list, from 0: {', '.join(map(str, replay.batch.video_id.tolist()))}")
-    if replay.rank:
-        print("masks and mixing are drawn as for rank 0")
+    for differs, what in (
+        (replay.rank, "masks and mixing are drawn as for rank 0"),
+        (cfg.TRAIN.ACCUMULATION_STEPS > 1, "the batch is not split into TRAIN.ACCUMULATION_STEPS parts: other masks"),
+        (cfg.TRAIN.LINEAR_CONNECT_CLIMB, "the pass at interpolated weights is left out"),
+    ):
+        if differs:
+            print(f"unlike in the run: {what}")
     print(format_table(["term", "value"], [[name, f"{value:.6g}"] for name, value in seen.losses.items()]))
     print(f"first module with an output that is not finite: {seen.modules[0] if seen.modules else 'none'}")
     first = f", the first {seen.parameters[0]}" if seen.parameters else ""

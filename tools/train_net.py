@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,14 @@ from slowfast.engine.build import (
     build_optimizer,
     build_step,
     build_train_config,
+    how_computed,
     load_into,
     read_named_checkpoint,
     refuse_other_training,
     training_inputs,
 )
 from slowfast.engine.checkpoint import read_checkpoint, resume
-from slowfast.engine.checkpoint_files import Manifest, checkpoint_folder, find_resumable
+from slowfast.engine.checkpoint_files import Manifest, checkpoint_folder, find_resumable, set_checkpoints_aside
 from slowfast.engine.complexity import describe
 from slowfast.engine.evaluator import EvalConfig, gather_tally, score_videos
 from slowfast.engine.launch import ProcessContext, first_on_machine
@@ -77,8 +78,8 @@ def train(context: ProcessContext, cfg: CfgNode) -> None:
     if cfg.LOG_MODEL_INFO and context.rank == 0:
         logger.info("Model: %s", describe(method, num_frames=cfg.DATA.NUM_FRAMES, side=cfg.DATA.TRAIN_CROP_SIZE))
     step, scaler = build_step(cfg, _wrap(method, cfg, context), optimizer, device=context.device)
-    inputs = training_inputs(cfg, train_split)
-    start = _initialise(cfg, method, optimizer, scaler, inputs_sha256=inputs)
+    inputs, computed = training_inputs(cfg, train_split), how_computed(cfg, context)
+    start = _initialise(cfg, method, optimizer, scaler, inputs_sha256=inputs, computed=computed)
     if context.rank == 0:
         save_config(cfg)
     with contextlib.ExitStack() as stack:
@@ -102,7 +103,7 @@ def train(context: ProcessContext, cfg: CfgNode) -> None:
             scaler=scaler,
             schedule=build_lr_schedule(cfg),
             device=context.device,
-            config=build_train_config(cfg, inputs_sha256=inputs),
+            config=build_train_config(cfg, inputs_sha256=inputs, computed=computed),
             interrupts=context.interrupts,
             validate=validate,
             validated=validated,
@@ -143,6 +144,7 @@ def _initialise(
     scaler: torch.amp.GradScaler,
     *,
     inputs_sha256: str,
+    computed: Mapping[str, str | int],
 ) -> Progress:
     """Load what the run starts from, or goes on from.
 
@@ -161,7 +163,7 @@ def _initialise(
         return Progress()
     checkpoint = read_named_checkpoint(cfg, source)
     if not epoch_reset:
-        refuse_other_training(cfg, checkpoint, inputs_sha256=inputs_sha256)
+        refuse_other_training(cfg, checkpoint, inputs_sha256=inputs_sha256, computed=computed)
     prefixes = (*method.optional_prefixes, *method.transient_prefixes)
     start = resume(
         checkpoint,
@@ -172,9 +174,10 @@ def _initialise(
         allow_missing=prefixes,
         allow_unexpected=prefixes,
     )
-    if start.epoch > cfg.SOLVER.MAX_EPOCH:
+    if (start.epoch, start.videos) > (cfg.SOLVER.MAX_EPOCH, 0):
         raise ValueError(
-            f"{source}: has finished {start.epoch} epochs, more than SOLVER.MAX_EPOCH {cfg.SOLVER.MAX_EPOCH}; "
+            f"{source}: has come further than SOLVER.MAX_EPOCH {cfg.SOLVER.MAX_EPOCH}: {start.epoch} epochs"
+            f"{f' and {start.videos} videos' if start.videos else ''}; "
             "set TRAIN.CHECKPOINT_EPOCH_RESET True to take its weights alone"
         )
     behind = f", behind the first {start.videos} videos" if start.videos else ""
@@ -188,7 +191,12 @@ def _find_own(cfg: CfgNode) -> Path | None:
     for part in remove_parts(folder):
         logger.info("Removed %s, which was never finished", part)
     Manifest.read(folder)  # a damaged one would be in the way of the first checkpoint, after hours
-    return find_resumable(cfg.OUTPUT_DIR, task=cfg.TASK) if cfg.TRAIN.AUTO_RESUME else None
+    if cfg.TRAIN.AUTO_RESUME:
+        return find_resumable(cfg.OUTPUT_DIR, task=cfg.TASK)
+    aside = set_checkpoints_aside(cfg.OUTPUT_DIR)
+    if aside:
+        logger.warning("TRAIN.AUTO_RESUME is False: the checkpoints that were there are now in %s", aside)
+    return None
 
 
 def _validated_before(cfg: CfgNode, start: Progress) -> dict[int, dict[str, float]]:

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from slowfast.config.defaults import assert_and_infer_cfg, get_cfg
+from slowfast.config.legacy import inert_defaults
 from slowfast.config.node import CfgNode, ConfigError
 from slowfast.config.redaction import redact
 
@@ -44,12 +45,15 @@ _NOT_OF_TRAINING = (
     "AVERAGE.",
     "TENSORBOARD.",
     "VAL_MODE",
+    "TASK",
+    "DETERMINISTIC",
+    "PROTOCOL",
+    "SPLITS.",
     "TRAIN_FILE",
     "VAL_FILE",
     "TEST_FILE",
-    "SPLITS.ALL_TESTS",
-    "SPLITS.HALVES",
     "DATA_LOADER.",
+    "DATA.USE_OFFSET_SAMPLING",
     "DATA.PATH_TO_DATA_DIR",
     "DATA.PATH_PREFIX",
     "DATA.INDEX_LABEL_MAPPING_FILE",
@@ -60,6 +64,10 @@ _NOT_OF_TRAINING = (
     "MODEL.NUM_CLASSES",
     "MODEL.CLIP_WEIGHTS",
     "MODEL.TEMPORAL_SHUFFLE_EVAL",
+    "MODEL.USE_CHECKPOINT",
+    "MODEL.STATIC_GRAPH",
+    "MODEL.ENSEMBLE_",
+    "TRAIN.COMPILE",
     "TRAIN.ENABLE",
     "TRAIN.EVAL_PERIOD",
     "TRAIN.CHECKPOINT_",
@@ -128,8 +136,9 @@ def training_config(cfg: CfgNode) -> CfgNode:
     """Return a copy in which only what a training depends on is as in `cfg`; the batch is that of all machines."""
     changed = numbers_config(cfg)
     changed.TRAIN.BATCH_SIZE = cfg.TRAIN.BATCH_SIZE * cfg.NUM_SHARDS
+    inert = inert_defaults()
     for key, value in get_cfg().leaves().items():
-        if key.startswith(_NOT_OF_TRAINING):
+        if key.startswith(_NOT_OF_TRAINING) or key in inert:
             changed.merge_from_list([key, value])
     return changed
 

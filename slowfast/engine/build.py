@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from slowfast.config.identity import cfg_to_yaml, changed_training_keys
 from slowfast.config.node import CfgNode, ConfigError
+from slowfast.config.shown import shown
 from slowfast.datasets.inputs import inputs_sha256
 from slowfast.datasets.types import Split
 from slowfast.engine.average import patch_state
 from slowfast.engine.checkpoint import Checkpoint, check_activation, load_model_state, read_checkpoint
 from slowfast.engine.checkpoint_files import last_checkpoint
 from slowfast.engine.interpolated_step import InterpolatedWeightStep, InterpolationConfig, RawClip, clip_parameters
-from slowfast.engine.launch import LaunchPlan
+from slowfast.engine.launch import LaunchPlan, ProcessContext
 from slowfast.engine.lr_policy import LrSchedule
 from slowfast.engine.optim import DEFAULT_KEYWORD, OptimizerConfig, make_optimizer
 from slowfast.engine.precision import choose_precision
@@ -155,12 +156,13 @@ def build_launch_plan(cfg: CfgNode, *, init_method: str) -> LaunchPlan:
     )
 
 
-def build_train_config(cfg: CfgNode, *, inputs_sha256: str) -> TrainConfig:
+def build_train_config(cfg: CfgNode, *, inputs_sha256: str, computed: Mapping[str, str | int]) -> TrainConfig:
     """Numbers of a training run.
 
     Args:
         cfg: the resolved configuration.
         inputs_sha256: hash of what the run reads.
+        computed: what `how_computed` says.
     """
     train = cfg.TRAIN
     return TrainConfig(
@@ -180,7 +182,16 @@ def build_train_config(cfg: CfgNode, *, inputs_sha256: str) -> TrainConfig:
         loss_explosion_factor=train.KILL_LOSS_EXPLOSION_FACTOR,
         config_text=cfg_to_yaml(cfg),
         inputs_sha256=inputs_sha256,
+        computed=computed,
+        dist_timeout=timedelta(minutes=cfg.DIST_TIMEOUT_MINUTES),
     )
+
+
+def how_computed(cfg: CfgNode, context: ProcessContext) -> dict[str, str | int]:
+    """What the machine adds to the configuration: the type that `auto` stands for, and the number of processes."""
+    train = cfg.TRAIN
+    dtype = choose_precision(context.device, mixed=train.MIXED_PRECISION, amp_dtype=train.AMP_DTYPE).dtype
+    return {"dtype": str(dtype or torch.float32).removeprefix("torch."), "processes": context.world_size}
 
 
 def training_inputs(cfg: CfgNode, split: Split) -> str:
@@ -197,13 +208,16 @@ def training_inputs(cfg: CfgNode, split: Split) -> str:
     return inputs_sha256([split], [cfg.MODEL.CLIP_WEIGHTS, raw_clip, text])
 
 
-def refuse_other_training(cfg: CfgNode, checkpoint: Checkpoint, *, inputs_sha256: str) -> None:
+def refuse_other_training(
+    cfg: CfgNode, checkpoint: Checkpoint, *, inputs_sha256: str, computed: Mapping[str, str | int]
+) -> None:
     """Refuse to go on from a checkpoint of another training, unless TRAIN.FORCE_RESUME.
 
     Args:
         cfg: the resolved configuration of this run.
         checkpoint: what it would go on from; files of other projects say too little to be compared.
         inputs_sha256: hash of what this run reads.
+        computed: how this run computes.
 
     Raises:
         ValueError: naming the keys that differ, and their values.
@@ -217,6 +231,12 @@ def refuse_other_training(cfg: CfgNode, checkpoint: Checkpoint, *, inputs_sha256
     reasons = [f"{key} was {then!r}, is {now!r}" for key, (then, now) in changed.items()]
     if checkpoint.inputs_sha256 and checkpoint.inputs_sha256 != inputs_sha256:
         reasons.append("the training list, its class names, text features or CLIP weights have another content")
+    # Pairs of MIXUP, and the parts that random masks are drawn for, are those of a process.
+    counts = cfg.MIXUP.ENABLE or cfg.TRAIN.ACCUMULATION_STEPS > 1
+    for name in ("dtype", "processes") if counts else ("dtype",):
+        then = checkpoint.computed.get(name, computed[name])
+        if then != computed[name]:
+            reasons.append(f"{name} was {shown(then)}, is {computed[name]!r} here")
     if not reasons:
         return
     text = f"{checkpoint.path}: is of another training: {'; '.join(reasons)}"

@@ -32,7 +32,8 @@ FORMAT = "slowfast-stdd/1"
 
 _STATE = "model_state"
 _RESERVED = (
-    "epoch", "progress", _STATE, "optimizer_state", "scaler_state", "cfg", "inputs_sha256", "format", ACTIVATION_ENTRY
+    "epoch", "progress", _STATE, "optimizer_state", "scaler_state", "cfg", "inputs_sha256", "computed", "format",
+    ACTIVATION_ENTRY,
 )  # fmt: skip
 
 
@@ -49,6 +50,7 @@ class Checkpoint:
         scaler_state: state dict of the gradient scaler, or None.
         cfg: configuration of the run as YAML text.
         inputs_sha256: hash of what the run read, empty where the file does not say.
+        computed: how the run computed, "dtype" and "processes", empty where the file does not say.
         is_ours: whether this project wrote it.
         activation: activation of its CLIP, None where the file does not say.
         extra: every other entry of the file.
@@ -62,6 +64,7 @@ class Checkpoint:
     scaler_state: dict[str, Any] | None = None
     cfg: str = ""
     inputs_sha256: str = ""
+    computed: Mapping[str, Any] = field(default_factory=dict)
     is_ours: bool = False
     activation: Activation | None = None
     extra: dict[str, Any] = field(default_factory=dict)
@@ -87,6 +90,7 @@ def save_checkpoint(
     model_state: Mapping[str, Tensor],
     cfg_text: str,
     inputs_sha256: str = "",
+    computed: Mapping[str, str | int] | None = None,
     optimizer_state: Mapping[str, Any] | None = None,
     scaler_state: Mapping[str, Any] | None = None,
     activation: Activation | None = None,
@@ -102,6 +106,7 @@ def save_checkpoint(
         model_state: state dict of the method; the frozen teacher and DDP's "module." are left out.
         cfg_text: configuration as YAML text.
         inputs_sha256: hash of what the run reads.
+        computed: how the run computes: "dtype", "processes".
         optimizer_state: state dict of the optimiser.
         scaler_state: state dict of the gradient scaler, None without one.
         activation: activation of the method's CLIP, None without one.
@@ -119,6 +124,7 @@ def save_checkpoint(
         "model_state": _without_teacher(model_state),
         "cfg": str(cfg_text),
         "inputs_sha256": inputs_sha256,
+        "computed": dict(computed or {}),
         "format": FORMAT,
     }
     if optimizer_state is not None:
@@ -172,6 +178,7 @@ def read_checkpoint(
         scaler_state=content.get("scaler_state"),
         cfg=str(content.get("cfg", "")),
         inputs_sha256=str(content.get("inputs_sha256", "")),
+        computed=content["computed"] if isinstance(content.get("computed"), Mapping) else {},
         is_ours=content.get("format") == FORMAT,
         activation=file.activation(),
         extra={key: value for key, value in content.items() if key not in _RESERVED},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterable
@@ -79,7 +80,7 @@ def list_within(output_dir: str | Path, *, task: str = "") -> list[tuple[tuple[i
 def find_resumable(output_dir: str | Path, *, task: str = "") -> Path | None:
     """Find the file that a run goes on from: of those that are whole, the one that came furthest.
 
-    Damaged ones that came further are named in the log.
+    Damaged ones that came further are named in the log and set aside: they would be in the way of what is to come.
 
     Args:
         output_dir: the run's folder.
@@ -94,21 +95,43 @@ def find_resumable(output_dir: str | Path, *, task: str = "") -> Path | None:
     # Of two files of one place, that of the epoch is the later one in the list.
     ordered = sorted([*list_within(output_dir, task=task), *places], key=lambda entry: entry[0])
     manifest = Manifest.read(checkpoint_folder(output_dir))
-    faults: list[str] = []
+    damaged: dict[Path, str] = {}
     for _, path in reversed(ordered):
         fault = manifest.find_fault(path)
         if fault is None:
-            if faults:
+            for other, reason in damaged.items():
+                aside = _free_name(other.with_name(f"{other.name}.damaged"))
+                other.rename(aside)
+                logger.warning("%s: %s; it is now %s", other, reason, aside.name)
+            if damaged:
+                manifest.forget(other.name for other in damaged)
                 logger.warning("Going on from the checkpoint before: %s", path)
             return path
-        logger.warning("%s: %s", path, fault)
-        faults.append(f"{path.name}: {fault}")
-    if faults:
+        damaged[path] = fault
+    if damaged:
+        newest, reason = next(iter(damaged.items()))
         raise ValueError(
-            f"TRAIN.AUTO_RESUME: none of the {len(faults)} checkpoints in {checkpoint_folder(output_dir)} is whole; "
-            f"the newest: {faults[0]}; remove them, or set it False to start anew"
+            f"TRAIN.AUTO_RESUME: none of the {len(damaged)} checkpoints in {checkpoint_folder(output_dir)} is whole; "
+            f"the newest: {newest.name}: {reason}; remove them, or set it False to start anew"
         )
     return None
+
+
+def set_checkpoints_aside(output_dir: str | Path) -> Path | None:
+    """Rename the folder of checkpoints, for a run that starts anew: two runs in one folder would be taken for one.
+
+    Returns: the new name; None if there is no checkpoint.
+    """
+    folder = checkpoint_folder(output_dir)
+    if not folder.is_dir() or not any(folder.glob("*.pyth")):
+        return None
+    return folder.rename(_free_name(folder.with_name(f"{folder.name}_before")))
+
+
+def _free_name(path: Path) -> Path:
+    """The path, or with the first number behind it that makes it one of nothing."""
+    numbered = (path.with_name(f"{path.name}{number}") for number in itertools.count(2))
+    return path if not path.exists() else next(other for other in numbered if not other.exists())
 
 
 def is_checkpoint_due(epoch: int, *, period: int, max_epoch: int) -> bool:

@@ -209,7 +209,8 @@ def _run(
         except RuntimeError as error:
             if not is_lost_contact(error):
                 raise
-            raise LostProcessError(describe_loss(store, rank=context.rank, world_size=context.world_size)) from error
+            text = describe_loss(error, store, rank=context.rank, world_size=context.world_size)
+            raise LostProcessError(text) from error
         # Not after an error: it would wait for the other processes, which wait for this one.
         dist.destroy_process_group()
 

@@ -9,7 +9,11 @@ from collections.abc import Iterator
 import torch.distributed as dist
 
 _PATIENCE_SECONDS = 10.0
-_MARKS = ("gloo", "nccl", "connection closed by peer", "connection reset by peer", "timed out waiting")
+_MARKS = (
+    "connection closed by peer", "connection reset by peer", "connection refused", "broken pipe", "timed out waiting",
+    "socket timeout", "remote process exited", "communicator was aborted", "ncclremoteerror",
+)  # fmt: skip
+_LONGEST_REASON = 160
 
 
 class LostProcessError(ValueError):
@@ -39,19 +43,21 @@ def worker_losses_named(rank: int) -> Iterator[None]:
 def is_lost_contact(error: RuntimeError) -> bool:
     """Whether a collective failed because a process, or the way to it, is gone; PyTorch tells by the text alone."""
     text = str(error).lower()
-    return isinstance(error, dist.DistError) or any(mark in text for mark in _MARKS)
+    return isinstance(error, dist.DistNetworkError | dist.DistStoreError) or any(mark in text for mark in _MARKS)
 
 
-def describe_loss(store: dist.Store, *, rank: int, world_size: int) -> str:
+def describe_loss(error: RuntimeError, store: dist.Store, *, rank: int, world_size: int) -> str:
     """Find out who is gone: whoever lost contact says so in the store, and who says nothing there is the reason.
 
     Args:
+        error: by which this process noticed.
         store: where the processes of the run met.
         rank: this process.
         world_size: processes of the run.
 
     Returns: one line for a user.
     """
+    reason = " ".join(str(error).split())[:_LONGEST_REASON]
     others = [other for other in range(world_size) if other != rank]
     deadline = time.monotonic() + _PATIENCE_SECONDS
     try:
@@ -61,13 +67,16 @@ def describe_loss(store: dist.Store, *, rank: int, world_size: int) -> str:
             time.sleep(0.1)
             silent = [other for other in silent if not store.check([_key(other)])]
     except RuntimeError:  # what the store raises when its own process is gone
-        return f"rank {rank} lost contact with the process that the run meets at (rank 0, or torchrun of its machine)"
+        return (
+            f"rank {rank} lost contact with the process that the run meets at (rank 0, or torchrun of its machine): "
+            f"{reason}"
+        )
     if not silent:
-        return f"rank {rank} lost contact with other processes, which are still there: is the network down?"
+        return f"rank {rank} lost contact with other processes, which are still there: {reason}"
     names = ", ".join(map(str, silent))
     return (
         f"rank {rank} lost contact with rank{'s' if len(silent) > 1 else ''} {names}, which ended or does not answer; "
-        f"its log, stdout_rank{silent[0]}.log, may say why"
+        f"its log, stdout_rank{silent[0]}.log, may say why ({reason})"
     )
 
 

@@ -183,6 +183,22 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr * group.get("lr_factor", 1.0)
 
 
+def fill_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Give SGD the momentum of 0 that it would make in its first step; without dampening the numbers are the same.
+
+    Its fused kernel makes it without filling it, and leaves it so where the first step is left out.
+
+    Args:
+        optimizer: any; others than SGD with momentum are left alone, and so is momentum that there is.
+    """
+    if not isinstance(optimizer, torch.optim.SGD):
+        return
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group["momentum"] else ():
+            if optimizer.state[parameter].get("momentum_buffer") is None:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+
 def clip_gradients(
     parameters: Iterable[Tensor], *, max_norm: float | None = None, max_value: float | None = None
 ) -> Tensor:
@@ -210,7 +226,9 @@ def _num_dims(value: Tensor | Sequence[int]) -> int:
 
 def _instantiate(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.Optimizer:
     # One pass over parameter, gradient and moments instead of one per operation; other devices lack the kernels.
+    # Dampening spares the first step, so that its momentum cannot be made beforehand (`fill_momentum`).
     fused = all(parameter.device.type in _FUSED_DEVICES for group in groups for parameter in group["params"])
+    fused = fused and not (config.method == "sgd" and config.dampening)
     kernels: dict[str, Any] = {"fused": True} if fused else {"foreach": True}
     if config.method == "sgd":
         return torch.optim.SGD(

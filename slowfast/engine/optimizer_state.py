@@ -12,8 +12,6 @@ from torch import Tensor
 
 from slowfast.config.shown import shown
 
-# Flags that belong to the machine the optimiser runs on, not to the run.
-_MACHINE_FLAGS = ("fused", "foreach", "capturable", "differentiable")
 # What each optimiser keeps of a parameter that it has moved.
 _KEPT: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
     torch.optim.Adam: ("step", "exp_avg", "exp_avg_sq"),
@@ -33,7 +31,7 @@ def is_optimizer_state(state: object) -> bool:
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], *, source: Path) -> None:
-    """Load the state of an optimiser; flags of the machine stay those of this one.
+    """Load the state of an optimiser: what it keeps of each parameter. Its settings stay those of this run.
 
     Args:
         optimizer: over the same parameters, in the same groups.
@@ -53,29 +51,20 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, A
             f"{source}: optimizer_state has groups of {saved_sizes} parameters, this run has {live_sizes}"
             f"{'' if live_sizes != saved_sizes else ' under other names'}; set TRAIN.CHECKPOINT_EPOCH_RESET True"
         )
-    fault = next(_faults(optimizer, state["state"], live_groups, saved_groups), None)
+    fault = next(_faults(optimizer, state["state"], saved_groups), None)
     if fault:
         raise ValueError(f"{source}: optimizer_state: {fault}; set TRAIN.CHECKPOINT_EPOCH_RESET True to do without it")
     groups = []
     for live, saved in zip(live_groups, saved_groups, strict=True):
-        flags = {name: live[name] for name in _MACHINE_FLAGS if name in live}
-        groups.append({**live, **saved, **flags})
+        groups.append({**saved, **live, "params": saved["params"]})
     optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
 
 
 def _faults(
     optimizer: torch.optim.Optimizer,
     state: Mapping[Any, Any],
-    live_groups: Sequence[Mapping[str, Any]],
     saved_groups: Sequence[Mapping[str, Any]],
 ) -> Iterator[str]:
-    for number, (live, saved) in enumerate(zip(live_groups, saved_groups, strict=True)):
-        for name, value in live.items():
-            found = saved.get(name, value)
-            if name not in _MACHINE_FLAGS and _is_number(value) and not _is_number(found):
-                yield f"{name} of group {number} is {shown(found)}, expected a number"
-            if isinstance(value, tuple) and not (isinstance(found, tuple | list) and all(map(_is_number, found))):
-                yield f"{name} of group {number} is {shown(found)}, expected numbers"
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     keys = [key for group in saved_groups for key in group["params"]]
     kept = _KEPT.get(type(optimizer), ())

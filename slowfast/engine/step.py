@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from slowfast.datasets.types import VideoBatch
-from slowfast.engine.optim import clip_gradients
+from slowfast.engine.optim import clip_gradients, fill_momentum
 from slowfast.engine.precision import Precision
 from slowfast.methods.base import MethodOutput
 from slowfast.protocols.metrics import topk_correct
@@ -66,8 +66,8 @@ class PlainStep(Step):
     """Gradient of the sum of the method's losses, clipped, then the optimiser's update.
 
     Where the loss of any process or the gradient is not finite, the update is left out, on all processes alike and
-    without waiting for the device. Under a gradient scaler an overflowing gradient is part of its search for a scale,
-    and only a loss that is not finite counts as a fault.
+    without waiting for the device. Under a gradient scaler an overflowing gradient is part of its search for a scale:
+    it leaves the update out too, but only a loss that is not finite counts as a fault.
 
     Args:
         model: the method, or its DistributedDataParallel wrapper.
@@ -125,21 +125,28 @@ class PlainStep(Step):
 
     def finish(self, batch: VideoBatch, parts: list[VideoBatch], outputs: list[MethodOutput]) -> StepResult:
         """Clip the gathered gradients, update the parameters, and report the outputs of the parts."""
+        result = _summarise(outputs, parts, batch)
+        fault = result.loss.isfinite().logical_not()
+        if self.scaler.is_enabled():
+            fault = all_reduce_max(fault.float())
+            self._spoil_gradient_if(fault)
         self.scaler.unscale_(self.optimizer)
         grad_norm = clip_gradients(
             self.parameters, max_norm=self.config.max_grad_norm, max_value=self.config.max_grad_value
         )
-        result = _summarise(outputs, parts, batch, grad_norm)
-        faults = result.loss.isfinite().logical_not()
-        if not self.scaler.is_enabled():
-            faults = faults | grad_norm.isfinite().logical_not()
-        nonfinite = all_reduce_max(faults.float())
+        fill_momentum(self.optimizer)
         if self.scaler.is_enabled():
             self.scaler.step(self.optimizer)
             self.scaler.update()
         else:
-            self._update_unless(nonfinite)
-        return replace(result, nonfinite=nonfinite)
+            fault = all_reduce_max((fault | grad_norm.isfinite().logical_not()).float())
+            self._update_unless(fault)
+        return replace(result, grad_norm=grad_norm.detach(), nonfinite=fault)
+
+    def _spoil_gradient_if(self, fault: Tensor) -> None:
+        """Where the flag is 1, let the scaler find a bad gradient: a term that is not finite may have none."""
+        gradient = next(p.grad for p in self.parameters if p.grad is not None)
+        gradient.add_(torch.where(fault > 0, torch.nan, 0.0))
 
     def _update_unless(self, nonfinite: Tensor) -> None:
         """Let the optimiser move the parameters and its moments, unless the flag is 1; both stay as they are then."""
@@ -223,9 +230,8 @@ def fold_top2(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return logits.scatter(1, second, -torch.inf).scatter(1, first, both), first.squeeze(1)
 
 
-def _summarise(
-    outputs: list[MethodOutput], parts: list[VideoBatch], batch: VideoBatch, grad_norm: Tensor
-) -> StepResult:
+def _summarise(outputs: list[MethodOutput], parts: list[VideoBatch], batch: VideoBatch) -> StepResult:
+    """Figures of a step but for those of its gradient."""
     shares = [len(part) / len(batch) for part in parts]
 
     def mean(values: list[Tensor]) -> Tensor:
@@ -233,10 +239,11 @@ def _summarise(
 
     terms = {f"loss_{name}": mean([output.losses[name] for output in outputs]) for name in outputs[0].losses}
     logits, label = fold_top2(torch.cat([output.logits for output in outputs]), batch.target)
+    loss = torch.stack(list(terms.values())).sum()
     return StepResult(
-        loss=torch.stack(list(terms.values())).sum(),
-        grad_norm=grad_norm.detach(),
-        nonfinite=torch.zeros_like(grad_norm),
+        loss=loss,
+        grad_norm=torch.zeros_like(loss),
+        nonfinite=torch.zeros_like(loss),
         top1_err=error_percent(logits, label, k=1),
         top5_err=error_percent(logits, label, k=5),
         terms=terms | {name: mean([output.log[name] for output in outputs]) for name in outputs[0].log},

@@ -66,12 +66,14 @@ class SignalRelay:
     def attach(self, processes: Sequence[SpawnProcess]) -> None:
         """Begin to pass signals on."""
         self._processes = processes
-        for signum in tuple(self.received):
-            self._pass_on(signum)
+        if self.received:
+            self._pass_on(signal.SIGTERM)
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
+        # A terminal gives its Ctrl-C to all processes: a second one of ours would cut their step short.
+        is_first = signal.SIGINT not in self.received
         self.received.append(signum)
-        self._pass_on(signum)
+        self._pass_on(signal.SIGTERM if signum == signal.SIGINT and is_first else signum)
 
     def _pass_on(self, signum: int) -> None:
         for process in self._processes:
@@ -158,7 +160,7 @@ def _hear(reports: SimpleQueue[Report], heard: list[Report]) -> None:
 def _raise_reason(statuses: dict[int, int], heard: Sequence[Report], relayed: Sequence[int]) -> None:
     """Raise the error that explains the ends of the processes; effects of the first failure come last."""
     for rank, status in statuses.items():
-        if status < 0 and -status not in relayed:
+        if status < 0 and not (relayed and -status in (*relayed, signal.SIGTERM)):
             raise LostProcessError(f"rank {rank} was killed by {_signal_name(-status)}; the run has ended")
     by_kind = {kind: [report for report in heard if report.kind == kind] for kind in ("user", "defect", "lost")}
     if by_kind["user"]:
@@ -166,7 +168,8 @@ def _raise_reason(statuses: dict[int, int], heard: Sequence[Report], relayed: Se
     if by_kind["defect"]:
         report = by_kind["defect"][0]
         raise ProcessRaisedException(f"\n\n-- rank {report.rank}:\n{report.text}", report.rank, 0)
-    signals = {status: signum for signum, status in EXIT_STATUS.items()} | {-signum: signum for signum in relayed}
+    signals: dict[int, int] = {EXIT_STATUS[signum]: signum for signum in (signal.SIGTERM, signal.SIGINT)}
+    signals |= {-signum: signum for signum in (*relayed, *([signal.SIGTERM] if relayed else []))}
     for rank, status in statuses.items():
         if status in signals:
             raise Interrupted(relayed[0] if relayed else signals[status])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 
@@ -35,5 +37,9 @@ class TrainConfig:
     """Stop when the loss exceeds this many times its recent mean; 0 never stops."""
     config_text: str
     """The configuration as YAML text, for the checkpoints."""
+    computed: Mapping[str, str | int] = field(default_factory=dict)
+    """How the run computes, for the checkpoints: "dtype", "processes"."""
+    dist_timeout: timedelta = timedelta(minutes=30)
+    """Longest wait of a process for the others."""
     inputs_sha256: str = ""
     """Hash of the lists, texts and weights that the run reads, for the checkpoints."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -30,7 +31,8 @@ from slowfast.engine.step import Step
 from slowfast.engine.train_config import TrainConfig
 from slowfast.methods.base import Method
 from slowfast.models.clip.layers import activation_of
-from slowfast.utils.distributed import Ballot, barrier, get_rank, is_master
+from slowfast.utils.distributed import Ballot, all_gather_objects, barrier, get_rank, is_master
+from slowfast.utils.errors import describe_error
 from slowfast.utils.logging import get_logger
 from slowfast.utils.seed import derive_seed, seed_everything
 
@@ -110,7 +112,7 @@ class Trainer:
         self.validated = validated
         self.on_scalars = on_scalars
         self.mix = mix
-        self.ballot = Ballot()
+        self.ballot = Ballot(config.dist_timeout)
         self.bad_videos: dict[str, str] = {}
         self.num_nonfinite = 0
         self.saved_at = time.monotonic()
@@ -139,6 +141,10 @@ class Trainer:
                 self._end_epoch(epoch)
                 with self.interrupts.immediate():
                     self._validate(epoch)
+        last = checkpoint_path(self.config.output_dir, self.config.max_epoch - 1, task=self.config.task)
+        if start.epoch >= self.config.max_epoch and not last.exists():
+            # It came so far with a longer run in view, or elsewhere.
+            self._save(last, replace(start, report=None))
         prune_within(self.config.output_dir, keep=0, task=self.config.task)
 
     def _is_due(self, epoch: int, period: int) -> bool:
@@ -193,15 +199,11 @@ class Trainer:
         is_late = is_master() and minutes > 0 and time.monotonic() - self.saved_at >= 60 * minutes
         return _SAVE if is_due or is_late else _GO_ON
 
-    def _decide(self, wish: int) -> int:
-        self.ballot.cast(wish)
-        return self.ballot.count()
-
     def _save_within(self, report: EpochReport, loader: EpochLoader, epoch: int, *, seen: int) -> None:
         """Write a checkpoint after a step if any process wishes so, and end if any has to."""
         steps, iteration = self.config.checkpoint_steps, report.iteration
         is_due = steps > 0 and (epoch * len(loader) + iteration + 1) % steps == 0
-        decision = self._decide(self._wish(is_due=is_due))
+        decision = self.ballot.decide(self._wish(is_due=is_due))
         if decision == _GO_ON:
             return
         self._note(report.exchange(), loader, epoch)
@@ -216,7 +218,7 @@ class Trainer:
         Raises:
             Interrupted: if any process has to end.
         """
-        decision = self._decide(self._wish(is_due=self._is_validated(epoch)))
+        decision = self.ballot.decide(self._wish(is_due=self._is_validated(epoch)))
         is_due = self._is_due(epoch, self.config.checkpoint_period)
         if is_due or decision != _GO_ON:
             folder, task = self.config.output_dir, self.config.task
@@ -244,6 +246,7 @@ class Trainer:
             activation=activation_of(self.method),
             cfg_text=self.config.config_text,
             inputs_sha256=self.config.inputs_sha256,
+            computed=self.config.computed,
         )
         self.saved_at = time.monotonic()
         logger.info("Wrote %s", path)
@@ -292,18 +295,19 @@ class Trainer:
             logger.warning("%s: the step is left out, number %d of %d that may be", text, self.num_nonfinite, budget)
             return
         path = self.config.output_dir / "nonfinite" / f"epoch_{epoch + 1:05d}_iteration_{fault.iteration + 1:07d}.pt"
+        saved = f"The batch is saved: python tools/replay_batch.py {path}"
         if get_rank() == fault.rank:
-            save_replay(
-                path,
-                batch=loader.again(epoch, first=fault.first),
-                epoch=epoch,
-                iteration=fault.iteration,
-                seed=self.config.seed,
-                model_state=self.method.checkpoint_state(),
-                cfg_text=self.config.config_text,
-            )
-        barrier()
-        raise FloatingPointError(
-            f"{text}; TRAIN.NONFINITE_BUDGET allows {budget} such steps. The batch is saved: "
-            f"python tools/replay_batch.py {path}"
-        )
+            try:
+                save_replay(
+                    path,
+                    batch=loader.again(epoch, first=fault.first),
+                    epoch=epoch,
+                    iteration=fault.iteration,
+                    seed=self.config.seed,
+                    model_state=self.method.checkpoint_state(),
+                    cfg_text=self.config.config_text,
+                )
+            except OSError as error:
+                saved = f"The batch cannot be saved: {describe_error(error)}"
+        saved = all_gather_objects(saved)[fault.rank]
+        raise FloatingPointError(f"{text}; TRAIN.NONFINITE_BUDGET allows {budget} such steps. {saved}")

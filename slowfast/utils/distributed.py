@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    import torch.distributed as dist
+    from datetime import timedelta
+
     from torch import Tensor
 
 T = TypeVar("T")
@@ -119,33 +120,28 @@ def all_gather_table(table: Tensor) -> Tensor:
 class Ballot:
     """Lets all processes decide the same at the same moment, although only some know a reason.
 
-    Votes are exchanged between the processors, beside the gradients: nobody waits for a GPU, and while the votes
-    travel, a process may fetch its next batch. Every process makes its ballot at the same place.
+    Votes are exchanged between the processors, beside the gradients: nobody waits for a GPU. Every process makes its
+    ballot at the same place.
+
+    Args:
+        timeout: longest wait for the others.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, timeout: timedelta) -> None:
         import torch.distributed as dist
 
-        self._group: Any = dist.new_group(backend="gloo") if get_world_size() > 1 else None
-        self._vote: Tensor | None = None
-        self._work: dist.Work | None = None
+        self._group: Any = dist.new_group(backend="gloo", timeout=timeout) if get_world_size() > 1 else None
 
-    def cast(self, wish: int) -> None:
-        """Hand in this process's wish, >= 0; every process does, and the largest one counts."""
+    def decide(self, wish: int) -> int:
+        """Hand in this process's wish, >= 0; returns the largest wish of all."""
+        if self._group is None:
+            return wish
         import torch
         import torch.distributed as dist
 
-        assert self._vote is None, "a vote is counted before the next is cast"
-        self._vote = torch.tensor([wish])
-        if self._group is not None:
-            self._work = dist.all_reduce(self._vote, op=dist.ReduceOp.MAX, group=self._group, async_op=True)
-
-    def count(self) -> int:
-        """Return the largest wish of the vote that was cast, the same on every process; 0 if none was."""
-        vote, work, self._vote, self._work = self._vote, self._work, None, None
-        if work is not None:
-            work.wait()
-        return 0 if vote is None else int(vote)
+        vote = torch.tensor([wish])
+        dist.all_reduce(vote, op=dist.ReduceOp.MAX, group=self._group)
+        return int(vote)
 
 
 def broadcast_object(obj: T) -> T:

@@ -93,9 +93,12 @@ def test_seed_decides(train):
 
 
 def test_without_auto_resume_training_starts_anew(train):
-    _, lines = train("run", {"SOLVER.MAX_EPOCH": 1})
+    folder, lines = train("run", {"SOLVER.MAX_EPOCH": 1})
+    old = folder / "checkpoints" / CHECKPOINT.format(1)
+    content = old.read_bytes()
     _, again = train("run", {"SOLVER.MAX_EPOCH": 1, "TRAIN.AUTO_RESUME": False})
     assert again == lines
+    assert (folder / "checkpoints_before" / old.name).read_bytes() == content
 
 
 def test_checkpoint_file_path(train):
@@ -266,7 +269,7 @@ def test_more_epochs_than_the_run_has(net, train):
     status, _, err = net(options)
     assert (status, err) == (
         1,
-        f"error: {source.with_name('other.pyth')}: has finished 31 epochs, more than SOLVER.MAX_EPOCH 2; set "
+        f"error: {source.with_name('other.pyth')}: has come further than SOLVER.MAX_EPOCH 2: 31 epochs; set "
         "TRAIN.CHECKPOINT_EPOCH_RESET True to take its weights alone\n",
     )
 
@@ -279,3 +282,42 @@ def test_the_switch_for_determinism_changes_nothing_on_a_cpu(train):
     assert not torch.are_deterministic_algorithms_enabled()
     assert lines == same == again
     assert_same_training(plain, strict, epoch=1)
+
+
+def test_a_run_that_is_cut_short_keeps_what_it_reached(net, train):
+    """Forced to end at the epoch that it reached, it has a checkpoint of that epoch, whatever the period."""
+    options = {"TRAIN.CHECKPOINT_PERIOD": 9, "TRAIN.EVAL_PERIOD": 1, "SOLVER.MAX_EPOCH": 3}
+    folder, _ = train("run", options)
+    content = load(folder, 3)
+    content["progress"] |= {"epoch": 2, "videos": 0, "report": None}
+    content["epoch"] = 1
+    (folder / "checkpoints" / CHECKPOINT.format(3)).unlink()
+    torch.save(content, folder / "checkpoints" / "checkpoint_within_00003_00000000.pyth")
+    shorter = {**options, "SOLVER.MAX_EPOCH": 2, "TRAIN.FORCE_RESUME": True}
+    _, again = train("run", shorter)
+    assert [line["_type"] for line in again] == ["val_epoch"]
+    assert names(folder) == [CHECKPOINT.format(2)]
+    content["progress"] |= {"videos": 4}
+    torch.save(content, folder / "checkpoints" / "checkpoint_within_00003_00000004.pyth")
+    status, _, err = net({"OUTPUT_DIR": folder, "TEST.ENABLE": False, **shorter})
+    assert status == 1
+    assert "has come further than SOLVER.MAX_EPOCH 2: 2 epochs and 4 videos" in err
+
+
+@pytest.mark.parametrize(
+    ("computed", "options", "reason"),
+    [
+        ({"dtype": "bfloat16"}, {}, "dtype was 'bfloat16', is 'float32' here"),
+        ({"processes": 2}, {"TRAIN.ACCUMULATION_STEPS": 2}, "processes was 2, is 1 here"),
+    ],
+)
+def test_what_the_machine_adds_to_the_numbers_is_compared(net, train, computed, options, reason):
+    folder, _ = train("run", {"SOLVER.MAX_EPOCH": 2, **options})
+    path = folder / "checkpoints" / CHECKPOINT.format(2)
+    content = load(folder, 2)
+    content["computed"] |= computed
+    torch.save(content, path)
+    (path.parent / "manifest.json").unlink()
+    status, _, err = net({"OUTPUT_DIR": folder, "TEST.ENABLE": False, **options})
+    assert status == 1
+    assert f"is of another training: {reason}. Set" in err

@@ -118,7 +118,13 @@ def test_damaged_newest_is_named_and_the_one_before_is_used(tmp_path, caplog, da
     assert found == good
     first, second = (record.getMessage() for record in caplog.records)
     assert first.startswith(f"{bad}: it ")
+    assert first.endswith(f"; it is now {bad.name}.damaged")
     assert second == f"Going on from the checkpoint before: {good}"
+    # It is out of the way: what is written next is the newest, and stays.
+    save(files.within_path(tmp_path, 1, videos=4))
+    assert files.prune_within(tmp_path, keep=1) == []
+    assert files.find_resumable(tmp_path) == files.within_path(tmp_path, 1, videos=4)
+    assert sorted(entry.name for entry in bad.parent.glob("*.damaged")) == [f"{bad.name}.damaged"]
 
 
 def test_nothing_but_damaged_checkpoints_is_no_reason_to_start_anew(tmp_path):
@@ -152,3 +158,14 @@ def test_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert path.read_bytes() == old
     assert files.find_resumable(tmp_path) == path
     assert names(path.parent.iterdir()) in (["manifest.json", path.name], [path.name, "manifest.json"])
+
+
+def test_a_run_that_starts_anew_sets_checkpoints_aside(tmp_path):
+    assert files.set_checkpoints_aside(tmp_path) is None
+    for number in range(3):
+        save(files.checkpoint_path(tmp_path, number))
+        assert files.set_checkpoints_aside(tmp_path).name == (
+            "checkpoints_before" + (str(number + 1) if number else "")
+        )
+        assert files.last_checkpoint(tmp_path) is None
+    assert (tmp_path / "checkpoints_before2" / "checkpoint_epoch_00002.pyth").is_file()

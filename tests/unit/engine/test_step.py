@@ -10,6 +10,7 @@ from slowfast.config.defaults import get_cfg
 from slowfast.datasets.mixup import MixUp, MixUpSettings
 from slowfast.engine.build import build_optimizer, build_step
 from slowfast.engine.interpolated_step import InterpolatedWeightStep
+from slowfast.engine.optim import OptimizerConfig, fill_momentum, make_optimizer
 from slowfast.engine.precision import Precision
 from slowfast.engine.step import PlainStep, StepConfig, error_percent, fold_top2, split_batch
 from slowfast.methods.build import build_method
@@ -236,6 +237,68 @@ def test_an_overflow_is_the_gradient_scaler_s_business(make_method, make_clips):
     assert scaler.get_scale() == 2.0
     handle = spoil(method, "loss")
     assert step(make_clips(4)).nonfinite.item() == 1
+
+
+def test_a_bad_term_without_a_gradient_leaves_the_step_out_under_a_scaler_too(make_method, make_clips):
+    method = make_method()
+    forward = method.training_forward
+
+    def spoilt(batch):
+        output = forward(batch)
+        return output._replace(losses=output.losses | {"constant": torch.tensor(float("nan"))})
+
+    method.training_forward = spoilt
+    step = PlainStep(
+        method,
+        optimizer=torch.optim.SGD(method.head.parameters(), lr=0.1),
+        scaler=torch.amp.GradScaler("cpu", init_scale=4.0),
+        precision=Precision("cpu"),
+        config=StepConfig(),
+    )
+    before = method.head.weight.detach().clone()
+    assert step(make_clips(4)).nonfinite.item() == 1
+    assert torch.equal(method.head.weight, before)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("dampening", [0.0, 0.5])
+def test_the_first_step_of_sgd_may_be_left_out(make_method, make_clips, scaled, dampening):
+    """Its fused kernel would leave momentum behind that nothing has written."""
+
+    def run(*, with_bad):
+        method = make_method()
+        config = OptimizerConfig(
+            method="sgd", base_lr=0.1, weight_decay=0.0, dampening=dampening, nesterov=not dampening
+        )
+        optimizer = make_optimizer(method.head.named_parameters(), config)
+        scaler = torch.amp.GradScaler("cpu", init_scale=4.0, enabled=scaled)
+        step = PlainStep(method, optimizer=optimizer, scaler=scaler, precision=Precision("cpu"), config=StepConfig())
+        if with_bad:
+            handle = spoil(method, "gradient")
+            step(make_clips(4, first=4))
+            handle.remove()
+            moments = [entry.get("momentum_buffer") for entry in optimizer.state.values()]
+            assert not any(moment is not None and moment.any() for moment in moments)
+        for number in range(2):
+            step(make_clips(4, first=8 + 4 * number))
+        return method.head.weight.detach()
+
+    torch.testing.assert_close(run(with_bad=True), run(with_bad=False), rtol=1e-6, atol=1e-7)
+
+
+def test_momentum_of_nought_changes_no_number(make_method, make_clips):
+    def run(*, fill):
+        method = make_method()
+        optimizer = torch.optim.SGD(method.head.parameters(), lr=0.1, momentum=0.9, nesterov=True, fused=True)
+        for number in range(3):
+            method.head.zero_grad()
+            method.training_forward(make_clips(4, first=4 * number)).losses["classification"].backward()
+            if fill:
+                fill_momentum(optimizer)
+            optimizer.step()
+        return method.head.weight.detach()
+
+    assert torch.equal(run(fill=True), run(fill=False))
 
 
 STEPS = {

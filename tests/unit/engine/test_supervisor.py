@@ -115,7 +115,9 @@ def test_what_hangs_is_killed_after_the_grace(watch):
     ("text", "expected"),
     [
         ("[../third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:9", True),
-        ("NCCL error in: ProcessGroupNCCL.cpp", True),
+        ("NCCL communicator was aborted on rank 1", True),
+        ("NCCL error: invalid usage, duplicate GPU detected", False),
+        ("[enforce fail at ../third_party/gloo/gloo/transport/tcp/pair.cc:454] op.preamble.length <= op.nbytes", False),
         ("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)", False),
     ],
 )
