@@ -193,7 +193,7 @@ def _find_own(cfg: CfgNode) -> Path | None:
     Manifest.read(folder)  # a damaged one would be in the way of the first checkpoint, after hours
     if cfg.TRAIN.AUTO_RESUME:
         return find_resumable(cfg.OUTPUT_DIR, task=cfg.TASK)
-    aside = set_checkpoints_aside(cfg.OUTPUT_DIR)
+    aside = None if cfg.VAL_MODE else set_checkpoints_aside(cfg.OUTPUT_DIR)
     if aside:
         logger.warning("TRAIN.AUTO_RESUME is False: the checkpoints that were there are now in %s", aside)
     return None
