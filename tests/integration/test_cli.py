@@ -40,7 +40,8 @@ def test_files_of_a_run(trained):
     events = {name for name in names if name.startswith("tensorboard/events.out.tfevents.")}
     assert len(events) == 1
     assert names - events == {
-        "checkpoints/checkpoint_epoch_00001.pyth", f"checkpoints/{LAST}", "config.yaml", "json_stats.log",
+        "checkpoints/checkpoint_epoch_00001.pyth", f"checkpoints/{LAST}", "checkpoints/manifest.json", "config.yaml",
+        "json_stats.log",
         "predictions.pkl", "results.json", "splits/test/confusion.csv", "splits/test/per_class.csv",
         "splits/test/predictions.csv", "stdout.log",
     }  # fmt: skip
