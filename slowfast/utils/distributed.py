@@ -64,23 +64,6 @@ def all_gather_objects(obj: T) -> list[T]:
     return gathered  # type: ignore[return-value]
 
 
-def all_reduce_sum(tensor: Tensor) -> Tensor:
-    """Sum a tensor over the processes; the argument is left as it was.
-
-    Args:
-        tensor: any shape, the same on every process.
-
-    Returns: the sum, same shape.
-    """
-    import torch.distributed as dist
-
-    if get_world_size() == 1:
-        return tensor
-    total = tensor.detach().clone()
-    dist.all_reduce(total, op=dist.ReduceOp.SUM)
-    return total
-
-
 def all_reduce_max(tensor: Tensor) -> Tensor:
     """Largest value of each element over the processes; the argument is left as it was. Nothing waits for the device.
 

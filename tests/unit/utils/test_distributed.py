@@ -19,7 +19,8 @@ def _worker(rank, world, file, out):
             "world": du.get_world_size(),
             "master": du.is_master(),
             "gathered": du.all_gather_objects({"r": rank}),
-            "sum": du.all_reduce_sum(mine),
+            "largest": du.all_reduce_max(mine),
+            "table": du.all_gather_table(mine),
             "mine": mine,
             "cast": du.broadcast_object(f"from {rank}"),
             "draw": du.shard_draw(lambda n: torch.rand(n, 3, generator=generator), 2),
@@ -34,7 +35,8 @@ def test_single_process_is_the_identity():
     tensor = torch.ones(2)
     assert (du.get_rank(), du.get_world_size(), du.is_master()) == (0, 1, True)
     assert du.all_gather_objects("a") == ["a"]
-    assert du.all_reduce_sum(tensor) is tensor
+    assert du.all_reduce_max(tensor) is tensor
+    assert torch.equal(du.all_gather_table(tensor), tensor[None])
     assert du.broadcast_object(5) == 5
     assert du.shard_draw(torch.zeros, 4).shape == (4,)
     du.barrier()
@@ -47,7 +49,8 @@ def test_two_gloo_ranks(tmp_path):
     for rank, result in enumerate(results):
         assert (result["rank"], result["world"], result["master"]) == (rank, 2, rank == 0)
         assert result["gathered"] == [{"r": 0}, {"r": 1}]
-        assert torch.equal(result["sum"], torch.full((2,), 3.0))
+        assert torch.equal(result["largest"], torch.full((2,), 2.0))
+        assert torch.equal(result["table"], torch.tensor([[1.0, 1.0], [2.0, 2.0]]))
         assert torch.equal(result["mine"], torch.full((2,), rank + 1.0))
         assert result["cast"] == "from 0"
     assert torch.equal(torch.cat([result["draw"] for result in results]), whole)
