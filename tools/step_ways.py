@@ -81,10 +81,10 @@ def configuration(setting: Setting, *, block: str | None, compiled: bool, folder
     import torch
 
     from slowfast.config.defaults import get_cfg
-    from slowfast.methods.stdd.build import clip_weights
     from slowfast.methods.stdd.config import StddConfig
     from slowfast.models.clip.arch import ClipSizes
     from slowfast.models.clip.weights import random_clip_state_dict
+    from slowfast.models.initial import clip_weights
 
     cfg = get_cfg()
     distils = setting.distillation != "none"
@@ -222,8 +222,8 @@ def _published(setting: Setting) -> Way:
     """What is published, on the same weights; its loader delivers normalised float32 frames."""
     import torch
 
-    from slowfast.methods.stdd.build import clip_weights
     from slowfast.methods.stdd.config import StddConfig
+    from slowfast.models.initial import clip_weights
     from slowfast.utils.seed import seed_everything
 
     oracle, device = load_oracle("published_step"), torch.device(setting.device)

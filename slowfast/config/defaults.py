@@ -7,9 +7,11 @@ that they do not have. Keys that never reached a CLIP model, and keys of removed
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
-from slowfast.config import legacy, validate
+from slowfast.config import legacy, validate, values
 from slowfast.config.node import CfgNode
+from slowfast.config.values import AllowedValues
 from slowfast.methods import METHODS
 
 _C = CfgNode()
@@ -400,14 +402,31 @@ for _key, _value in legacy.inert_defaults().items():
 def get_cfg() -> CfgNode:
     """Return a new tree of defaults, including the keys that each method declares in its own folder."""
     cfg = _C.clone()
-    for target in METHODS.values():
-        package = target.partition(":")[0].rpartition(".")[0]
-        leaf = importlib.import_module(f"{package}.config")
-        add_config = vars(leaf).get("add_config")
+    for leaf in _leaves():
+        add_config = leaf.get("add_config")
         if add_config is not None:
             add_config(cfg)
     cfg.declare_optional()
     return cfg
+
+
+def allowed_values() -> AllowedValues:
+    """What single keys may hold, those of the methods included."""
+    return AllowedValues(
+        choices={**values.CHOICES, "METHOD": tuple(METHODS), **_of_leaves("CHOICES")},
+        ranges={**values.RANGES, **_of_leaves("RANGES")},
+        lists={**values.LISTS, **_of_leaves("LISTS")},
+    )
+
+
+def _leaves() -> list[dict[str, Any]]:
+    """The names that the configuration modules of all methods define."""
+    packages = (target.partition(":")[0].rpartition(".")[0] for target in METHODS.values())
+    return [vars(importlib.import_module(f"{package}.config")) for package in packages]
+
+
+def _of_leaves(table: str) -> dict[str, Any]:
+    return {key: value for leaf in _leaves() for key, value in leaf.get(table, {}).items()}
 
 
 def assert_and_infer_cfg(cfg: CfgNode) -> CfgNode:
@@ -425,7 +444,7 @@ def assert_and_infer_cfg(cfg: CfgNode) -> CfgNode:
     Raises:
         ConfigError: naming the first key whose value is not allowed, what it is, and what is.
     """
-    validate.check(cfg, methods=tuple(METHODS))
+    validate.check(cfg, allowed=allowed_values())
     if cfg.SOLVER.BASE_LR_SCALE_NUM_SHARDS and cfg.NUM_SHARDS > 1:
         frozen = cfg.is_frozen()
         cfg.defrost()

@@ -12,26 +12,25 @@ from slowfast.config.paths import escape_of, is_plain_name
 from slowfast.config.shown import shown
 from slowfast.config.values import (
     ARCH_GRIDS,
-    CHOICES,
     CLIP_IMAGE_SIZE,
     DECODING_BACKENDS,
-    LISTS,
     LOOSE_PROTOCOLS,
     OPTIONAL_NUMBERS,
     OPTIONAL_PATHS,
-    RANGES,
     REFUSED,
+    AllowedValues,
+    Lists,
     is_count,
     is_number,
 )
 
 
-def check(cfg: CfgNode, *, methods: Sequence[str]) -> None:
+def check(cfg: CfgNode, *, allowed: AllowedValues) -> None:
     """Check every value of a tree.
 
     Args:
         cfg: a tree as :func:`slowfast.config.defaults.get_cfg` makes it.
-        methods: names that METHOD may take.
+        allowed: what single keys may hold.
 
     Raises:
         ConfigError: naming the first key whose value is not allowed, what it is, and what is.
@@ -44,17 +43,17 @@ def check(cfg: CfgNode, *, methods: Sequence[str]) -> None:
             )
     for key, refused in REFUSED.items():
         if leaves[key] in refused:
-            allowed = ", ".join(map(repr, CHOICES[key]))
-            raise ConfigError(f"{key}: {shown(leaves[key])} {refused[leaves[key]]}; allowed: {allowed}")
+            names = ", ".join(map(repr, allowed.choices[key]))
+            raise ConfigError(f"{key}: {shown(leaves[key])} {refused[leaves[key]]}; allowed: {names}")
     _check_decoder(cfg.DATA.DECODING_BACKEND)
-    for key, choices in {**CHOICES, "METHOD": tuple(methods)}.items():
+    for key, choices in allowed.choices.items():
         _check_choice(key, leaves[key], choices)
-    for key, (low, high) in RANGES.items():
+    for key, (low, high) in allowed.ranges.items():
         if not low <= leaves[key] <= (float("inf") if high is None else high):
             bounds = f"allowed: at least {low}" if high is None else f"allowed: from {low} to {high}"
             raise ConfigError(f"{key}: {shown(leaves[key])} is out of range; {bounds}")
     _check_optional(leaves)
-    _check_lists(leaves)
+    _check_lists(leaves, allowed.lists)
     for key, value in leaves.items():
         for part in value if isinstance(value, list | tuple) else (value,):
             _check_plain(key, part)
@@ -112,8 +111,8 @@ def _check_optional(leaves: dict[str, Any]) -> None:
             raise ConfigError(f"{key}: expected a number > 0 or None, found {shown(leaves[key])}")
 
 
-def _check_lists(leaves: dict[str, Any]) -> None:
-    for key, (is_valid, lengths, expected) in LISTS.items():
+def _check_lists(leaves: dict[str, Any], lists: Lists) -> None:
+    for key, (is_valid, lengths, expected) in lists.items():
         value = leaves[key]
         if (lengths is not None and len(value) not in lengths) or not all(map(is_valid, value)):
             raise ConfigError(f"{key}: expected {expected}, found {shown(value)}")

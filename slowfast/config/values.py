@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 # Names that other packages resolve; configuration imports none of them, and a test compares the lists.
@@ -164,6 +165,18 @@ def is_count(value: object) -> bool:
 def is_text(value: object) -> bool:
     """Whether a value is a string that is not empty."""
     return isinstance(value, str) and bool(value)
+
+
+Lists = Mapping[str, tuple[Callable[[Any], bool], tuple[int, ...] | None, str]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AllowedValues:
+    """What single keys may hold: the tables of this module and those of the methods."""
+
+    choices: Mapping[str, tuple[Any, ...]]
+    ranges: Mapping[str, tuple[float, float | None]]
+    lists: Lists
 
 
 # Key -> (test of one element, allowed lengths or None, what is expected, in words).

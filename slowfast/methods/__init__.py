@@ -2,5 +2,6 @@
 
 METHODS: dict[str, str] = {
     "stdd": "slowfast.methods.stdd.build:build",
+    "tc_clip": "slowfast.methods.tc_clip.build:build",
 }
 """METHOD -> the function that builds it from (cfg, label_set, training=..., device=...)."""

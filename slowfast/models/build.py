@@ -15,6 +15,7 @@ from slowfast.models.clip.arch import ClipSizes
 from slowfast.models.clip.experts import RoutingType
 from slowfast.models.clip.layers import Activation, ResidualBlock, use_activation
 from slowfast.models.clip.model import CLIP
+from slowfast.models.clip.vision import VisionTransformer
 from slowfast.models.temporal import TEMPORAL_BLOCKS
 from slowfast.utils.registry import resolve
 
@@ -87,7 +88,7 @@ def build_clip(
     options = block_class.options_class(**{name: value for name, value in block_options.items() if name in taken})
 
     sizes = ClipSizes.from_state_dict(state, source=source)
-    clip = CLIP(sizes, block_factory=lambda sizes, layer: block_class(sizes, options))
+    clip = CLIP(sizes, visual=VisionTransformer(sizes, block_factory=lambda sizes, layer: block_class(sizes, options)))
     use_activation(clip, activation)
     mixed = _add_experts(clip, experts) if experts is not None else {}
     load_clip(clip, state, source=source)

@@ -46,9 +46,14 @@ def without_autocast(device_type: str) -> contextlib.AbstractContextManager[obje
 
 
 def unit_norm(x: Tensor) -> Tensor:
-    """Divide each vector of the last axis by its length, in fp32, (..., E) -> (..., E)."""
-    x = x.float()
+    """Divide each vector of the last axis by its length, in at least fp32, (..., E) -> (..., E)."""
+    x = at_least_fp32(x)
     return x / x.norm(dim=-1, keepdim=True)
+
+
+def at_least_fp32(x: Tensor) -> Tensor:
+    """Widen half precision to fp32; fp32 and fp64 stay as they are."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def frame_mean_logits(video: Tensor, text: Tensor, scale: Tensor) -> Tensor:
@@ -91,6 +96,24 @@ def frame_prompt_logits(video: Tensor, text: Tensor, scale: Tensor, mask: Tensor
         per_prompt = best_frame.masked_fill(~mask, 0).sum(dim=-1) / mask.sum(dim=-1)
         scores = scores.masked_fill(~mask, -torch.inf)
     return 0.5 * (per_prompt + scores.amax(dim=-1).mean(dim=1))
+
+
+def pooled_logits(video: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+    """Score each class by the cosine of its embedding with that of the whole video, in at least fp32.
+
+    Args:
+        video: one embedding per video, (B, E), unit norm.
+        text: one embedding per class, (K, E), or one per video and class, (B, K, E), unit norm.
+        scale: factor of the cosine, scalar > 0.
+
+    Returns:
+        Logits, (B, K).
+
+    Source: ViFi-CLIP (CVPR 2023) and TC-CLIP (ECCV 2024), whose videos are means over frames.
+    """
+    with without_autocast(video.device.type):
+        cosines = video @ text.T if text.ndim == 2 else torch.einsum("be,bke->bk", video, text)
+        return scale * cosines
 
 
 def mean_cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:

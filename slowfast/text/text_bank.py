@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,21 +138,39 @@ PLACEHOLDER = "X"
 """A text of a single token, which learned context vectors replace."""
 
 
-def context_bank(names: Sequence[str], *, num_context: int, tokenizer: Tokenizer) -> TextBank:
-    """Put placeholders for learned context vectors before each class's name, and a full stop behind it.
+def context_bank(names: Sequence[str], *, num_context: int, tokenizer: Tokenizer, words: str = "") -> TextBank:
+    """Put places of learned context vectors before each class's name, and a full stop behind it.
 
     Args:
         names: class names, K.
-        num_context: number of placeholders, which follow the start-of-text token.
+        num_context: number of places, which follow the start-of-text token.
         tokenizer: of the text tower.
+        words: what the first places say at the start, one token each; placeholders fill the others.
 
     Returns:
         Tokens, (K, 1, 77).
 
+    Raises:
+        ValueError: if the words have more tokens than there are places, or a prompt is too long.
+
     Source: Zhou et al., "Learning to Prompt for Vision-Language Models" (2022).
     """
-    context = " ".join([PLACEHOLDER] * num_context)
-    return _token_bank([[f"{context} {name}."] for name in names], tokenizer)
+    taken = len(tokenizer.encode(words))
+    if taken > num_context:
+        raise ValueError(f"context {words!r}: has {taken} tokens; allowed: at most {num_context}")
+    context = " ".join([*words.split(), *[PLACEHOLDER] * (num_context - taken)])
+    return _token_bank([[f"{context} {name}." if context else f"{name}."] for name in names], tokenizer)
+
+
+def spoken_name(name: str, *, split_capitals: bool = True) -> str:
+    """Write a class name as words: "ApplyLipstick" or "apply_lipstick" as "Apply Lipstick", "apply lipstick".
+
+    Args:
+        name: as a dataset spells it.
+        split_capitals: put a space before every capital letter from A to Z, as TC-CLIP and ViFi-CLIP do.
+    """
+    spaced = re.sub("([A-Z])", r" \1", name).strip() if split_capitals else name
+    return spaced.replace("_", " ")
 
 
 def _token_bank(prompts: Sequence[Sequence[str]], tokenizer: Tokenizer) -> TextBank:

@@ -16,19 +16,13 @@ from slowfast.methods.stdd.distillation import Distillation
 from slowfast.methods.stdd.method import STDD, RoutingLoss
 from slowfast.methods.stdd.text_head import ContextText, EncodedText, FixedText, TextHead, TunedHead, TunedText
 from slowfast.models.build import ExpertOptions, block_option_names, build_clip
-from slowfast.models.clip.arch import PUBLISHED, ClipSizes
-from slowfast.models.clip.layers import Activation
+from slowfast.models.clip.arch import ClipSizes
 from slowfast.models.clip.model import CLIP
-from slowfast.models.clip.weights import ClipWeights, random_clip_state_dict, read_clip
+from slowfast.models.initial import choose_activation, clip_weights
 from slowfast.models.losses import LOSSES
 from slowfast.text.text_bank import TextBank, context_bank, load_feature_file, rephrased_bank, template_bank
 from slowfast.text.tokenizer import Tokenizer
-from slowfast.utils.logging import get_logger
 from slowfast.utils.registry import resolve
-
-logger = get_logger(__name__)
-
-RANDOM = "random"
 
 
 def build(cfg: CfgNode, label_set: LabelSet, *, training: bool, device: torch.device) -> STDD:
@@ -126,60 +120,6 @@ def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     with torch.device("meta"):
         own = CLIP(ClipSizes.from_state_dict(state)).state_dict()
     return {name: tensor for name, tensor in state.items() if name in own}
-
-
-def clip_weights(config: StddConfig) -> tuple[ClipWeights, str]:
-    """Find the initial CLIP.
-
-    Returns:
-        The CLIP, and what to call it in an error.
-
-    Raises:
-        ValueError: if there is none, or it has other sizes than MODEL.ARCH.
-    """
-    published = PUBLISHED.get(config.arch)
-    if published is None and (config.arch != "custom" or config.clip_weights in ("", RANDOM)):
-        raise ValueError(
-            f"MODEL.ARCH: unknown value {config.arch!r}; allowed: {', '.join(PUBLISHED)}, "
-            "or custom with MODEL.CLIP_WEIGHTS naming a file"
-        )
-    if published is not None and config.clip_weights == RANDOM:
-        return ClipWeights(random_clip_state_dict(published.sizes, seed=config.seed), None), RANDOM
-    source = config.clip_weights or config.arch
-    clip = read_clip(source, cache_dir=config.clip_cache_dir or None, allow_torchscript=config.clip_allow_torchscript)
-    if published is not None:
-        found = ClipSizes.from_state_dict(clip.state, source=source)
-        if found != published.sizes:
-            raise ValueError(
-                f"MODEL.ARCH: is {config.arch}, but {source} holds {found}; set MODEL.ARCH to custom to use its sizes"
-            )
-    return clip, source
-
-
-def choose_activation(config: StddConfig, recorded: Activation | None, *, source: str) -> Activation:
-    """The activation to build CLIP with: the one that the configuration names, or the weight file, or QuickGELU.
-
-    Args:
-        config: options of the method.
-        recorded: what the weight file says.
-        source: what to call it in an error.
-
-    Raises:
-        ValueError: if both name one, and not the same.
-    """
-    if config.activation == "auto":
-        if recorded is None and source != RANDOM:
-            logger.warning(
-                "%s does not say which activation it was trained with: taking QuickGELU, OpenAI's; "
-                "set MODEL.CLIP_ACTIVATION to gelu if it is one of laion's",
-                source,
-            )
-        return recorded or "quick_gelu"
-    if recorded not in (None, config.activation):
-        raise ValueError(
-            f"MODEL.CLIP_ACTIVATION: is {config.activation}, but {source} was trained with {recorded}; allowed: auto"
-        )
-    return config.activation
 
 
 def text_head(config: StddConfig, clip: CLIP) -> TextHead:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,17 +14,21 @@ from torch.utils.checkpoint import checkpoint
 from slowfast.models.clip.arch import HEAD_WIDTH
 from slowfast.models.clip.experts import ExpertMixture, RoutingType
 from slowfast.models.names import hoist
+from slowfast.models.similarity import at_least_fp32
 
 Activation = Literal["quick_gelu", "gelu"]
+Input = TypeVar("Input")
+Output = TypeVar("Output")
 
 
 class LayerNorm(nn.LayerNorm):
-    """Layer norm computed in fp32; the result has the input's dtype, so the residual stream keeps its precision."""
+    """Layer norm computed in at least fp32; the result has the input's dtype, as the residual stream needs it."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last axis, (..., D) -> (..., D)."""
-        normed = F.layer_norm(x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps)
-        return normed.to(x.dtype)
+        wide = at_least_fp32(x)
+        weight, bias = self.weight.to(wide.dtype), self.bias.to(wide.dtype)
+        return F.layer_norm(wide, self.normalized_shape, weight, bias, self.eps).to(x.dtype)
 
 
 class QuickGELU(nn.Module):
@@ -78,27 +82,61 @@ class Attention(nn.Module):
     def attend_first(self, x: Tensor) -> Tensor:
         """Let the first token of each sequence attend to all of it; no other token's query, key or value is formed.
 
-        A query times W_k x is (the query times W_k) times x, and a weighted mean of W_v x is W_v times the mean of x:
-        each head sends its query through the keys' weights, and all heads share the tokens as keys and as values. The
-        bias of the keys adds the same to every score of a head, which the softmax ignores.
-
         Args:
             x: tokens, (..., L, D); every leading axis is a batch axis.
 
         Returns:
             Concatenated heads of the first token, before the output projection, (..., D).
         """
-        width = x.shape[-1]
         tokens = x.flatten(0, -3)  # (N, L, D)
-        weight_q, weight_k, weight_v = self.in_proj_weight.chunk(3)
-        bias_q, _, bias_v = self.in_proj_bias.chunk(3)
-        q = F.linear(tokens[:, 0], weight_q, bias_q).unflatten(-1, (self.num_heads, HEAD_WIDTH)).transpose(0, 1)
-        q = (q @ weight_k.view(-1, HEAD_WIDTH, width)).transpose(0, 1)  # (N, heads, D)
+        q = self.through_keys(self.queries(tokens[:, 0]))
         keys = tokens[:, None].to(q.dtype)
         mean = F.scaled_dot_product_attention(q[:, None], keys, keys, scale=HEAD_WIDTH**-0.5)  # (N, 1, heads, D)
-        weight_v = weight_v.view(-1, HEAD_WIDTH, width).transpose(1, 2)
-        values = (mean[:, 0].transpose(0, 1) @ weight_v).transpose(0, 1)  # (N, heads, 64)
-        return (values.flatten(1) + bias_v).to(values.dtype).view(*x.shape[:-2], width)
+        values = self.through_values(mean[:, 0])
+        bias_v = self.in_proj_bias.chunk(3)[2]
+        return (values.flatten(1) + bias_v).to(values.dtype).view(*x.shape[:-2], x.shape[-1])
+
+    def queries(self, x: Tensor) -> Tensor:
+        """Queries alone, (..., D) -> (..., heads, 64)."""
+        width = x.shape[-1]
+        q = F.linear(x, self.in_proj_weight[:width], self.in_proj_bias[:width])
+        return q.unflatten(-1, (self.num_heads, HEAD_WIDTH))
+
+    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values in one product, (..., D) -> twice (..., heads, 64)."""
+        width = x.shape[-1]
+        both = F.linear(x, self.in_proj_weight[width:], self.in_proj_bias[width:])
+        k, v = both.unflatten(-1, (2, self.num_heads, HEAD_WIDTH)).unbind(-3)
+        return k, v
+
+    def through_keys(self, q: Tensor) -> Tensor:
+        """Send queries through the keys' weights, so that tokens themselves serve as the keys of every head.
+
+        A query times W_k x is (the query times W_k) times x. The bias of the keys, which is left out, adds the same to
+        every score of a query, and the softmax ignores it.
+
+        Args:
+            q: queries of a few tokens, (N, heads, 64).
+
+        Returns:
+            What the tokens are multiplied with, (N, heads, D).
+        """
+        width = self.in_proj_weight.shape[-1]
+        weight = self.in_proj_weight[width : 2 * width].view(-1, HEAD_WIDTH, width)
+        return (q.transpose(0, 1) @ weight).transpose(0, 1)
+
+    def through_values(self, mean: Tensor) -> Tensor:
+        """Make values of weighted means of tokens: that of W_v x is W_v times the mean of x; without the values' bias.
+
+        Args:
+            mean: weighted mean of the tokens for each head, (N, heads, D).
+
+        Returns:
+            Values, (N, heads, 64).
+        """
+        width = mean.shape[-1]
+        weight = self.in_proj_weight[2 * width :].view(-1, HEAD_WIDTH, width).transpose(1, 2)
+        return (mean.transpose(0, 1) @ weight).transpose(0, 1)
 
     def forward(self, x: Tensor, *, causal: bool = False) -> Tensor:
         """Attend within each sequence, (..., L, D) -> (..., L, D)."""
@@ -199,11 +237,12 @@ class Transformer(nn.Module):
             x = self.run(block, block, x)
         return self.run(last, last.class_token, x) if isinstance(last, ResidualBlock) else last(x)[..., 0, :]
 
-    def run(self, block: nn.Module, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    def run(self, block: nn.Module, function: Callable[[Input], Output], x: Input) -> Output:
         """Apply a function of a block, which a training step computes twice if it shall recompute."""
         leaves_routing = isinstance(block, ResidualBlock) and block.records_routing
         if self.recompute and self.training and torch.is_grad_enabled() and not leaves_routing:
-            return checkpoint(function, x, use_reentrant=False)
+            recomputed: Output = checkpoint(function, x, use_reentrant=False)
+            return recomputed
         return function(x)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from slowfast.models.clip.arch import ClipSizes
 from slowfast.models.clip.layers import LayerNorm
 from slowfast.models.clip.programs import FixedShapes
 from slowfast.models.clip.text import causal_transformer, pool_end_of_text
-from slowfast.models.clip.vision import BlockFactory, VisionTransformer, plain_block
+from slowfast.models.clip.vision import VisionTransformer
 
 TEXT_TOWER = ("transformer.", "token_embedding.", "positional_embedding", "ln_final.", "text_projection")
 """Parameter names of the text tower, as prefixes."""
@@ -22,13 +23,13 @@ class CLIP(nn.Module):
 
     Args:
         sizes: sizes of both towers.
-        block_factory: makes each block of the image tower; blocks of temporal modules see all frames of a video.
+        visual: the image tower; None for CLIP's own, which treats every frame on its own.
     """
 
-    def __init__(self, sizes: ClipSizes, *, block_factory: BlockFactory = plain_block) -> None:
+    def __init__(self, sizes: ClipSizes, *, visual: VisionTransformer | None = None) -> None:
         super().__init__()
         self.sizes = sizes
-        self.visual = VisionTransformer(sizes, block_factory=block_factory)
+        self.visual = VisionTransformer(sizes) if visual is None else visual
         self.transformer = causal_transformer(sizes.text_width, sizes.text_layers)
         self.token_embedding = nn.Embedding(sizes.vocab_size, sizes.text_width)
         self.positional_embedding = nn.Parameter(0.01 * torch.randn(sizes.context_length, sizes.text_width))
@@ -50,6 +51,10 @@ class CLIP(nn.Module):
         Returns:
             Frame embeddings, not normalised, (B, T, E).
         """
+        return self.run_visual(frames)
+
+    def run_visual(self, frames: Tensor) -> Any:  # noqa: ANN401 - a tower that is not CLIP's own may give more
+        """Run the image tower, as a program where it is compiled; what it gives is the tower's own."""
         return self.visual(frames) if self._vision_programs is None else self._vision_programs(self.visual, frames)
 
     def encode_text(self, tokens: Tensor) -> Tensor:

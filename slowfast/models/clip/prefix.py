@@ -58,9 +58,9 @@ def _read_prefixes(clip: CLIP, prefixes: Tensor) -> list[_CacheEntry]:
     cache = []
     for block in clip.transformer.resblocks:
         assert isinstance(block, ResidualBlock)
-        q, k, v = _heads(block.attn, block.ln_1(x))
+        q, k, v = heads(block.attn, block.ln_1(x))
         cache.append((k, v))
-        x = _finish(block, x, F.scaled_dot_product_attention(q, k, v, is_causal=True))
+        x = finish(block, x, F.scaled_dot_product_attention(q, k, v, is_causal=True))
     return cache
 
 
@@ -71,20 +71,20 @@ def _encode_tails(clip: CLIP, cache: list[_CacheEntry], group: Tensor, tails: Te
     ends = tails.argmax(dim=-1)
     for block, (prefix_k, prefix_v) in zip(clip.transformer.resblocks, cache, strict=True):
         assert isinstance(block, ResidualBlock)
-        q, k, v = _heads(block.attn, block.ln_1(x))
+        q, k, v = heads(block.attn, block.ln_1(x))
         k, v = torch.cat((prefix_k[group], k), dim=2), torch.cat((prefix_v[group], v), dim=2)
-        x = _finish(block, x, F.scaled_dot_product_attention(q, k, v, attn_mask=sees))
+        x = finish(block, x, F.scaled_dot_product_attention(q, k, v, attn_mask=sees))
     return clip.ln_final(x[torch.arange(rows, device=x.device), ends]) @ clip.text_projection
 
 
-def _heads(attn: Attention, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def heads(attn: Attention, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values, (N, L, D) -> three times (N, heads, L, 64)."""
     qkv = F.linear(x, attn.in_proj_weight, attn.in_proj_bias)
     q, k, v = qkv.unflatten(-1, (3, attn.num_heads, HEAD_WIDTH)).permute(2, 0, 3, 1, 4).unbind(0)
     return q, k, v
 
 
-def _finish(block: ResidualBlock, x: Tensor, attended: Tensor) -> Tensor:
+def finish(block: ResidualBlock, x: Tensor, attended: Tensor) -> Tensor:
     """Both residuals of a block, given its heads, (N, L, D) and (N, heads, L, 64) -> (N, L, D)."""
     x = x + block.attn.out_proj(attended.transpose(1, 2).reshape(x.shape))
     return x + block.feed_forward(block.ln_2(x))

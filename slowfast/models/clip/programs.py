@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -30,7 +32,7 @@ class FixedShapes:
         tower.compile(fullgraph=True, dynamic=False, options={"fallback_random": True})
         self._shapes: dict[tuple[bool, bool], set[torch.Size]] = {}
 
-    def __call__(self, tower: nn.Module, x: Tensor) -> Tensor:
+    def __call__(self, tower: nn.Module, x: Tensor) -> Any:  # noqa: ANN401 - whatever the tower gives
         """Run the tower, as a program if the shape of x is among the first of its mode."""
         known = self._shapes.setdefault((tower.training, torch.is_grad_enabled()), set())
         if x.shape not in known and len(known) < MOST_SHAPES:

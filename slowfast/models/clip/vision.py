@@ -48,6 +48,20 @@ class VisionTransformer(nn.Module):
         Raises:
             ValueError: if the frames have another shape.
         """
+        return self.project(self.transformer.class_token(self.embed(frames)))
+
+    def embed(self, frames: Tensor) -> Tensor:
+        """Make tokens of frames: class token first, then the patches row by row.
+
+        Args:
+            frames: normalised frames, (B, 3, T, H, W) with H == W == image_size.
+
+        Returns:
+            Tokens with positions, behind the first norm, (B, T, L, D).
+
+        Raises:
+            ValueError: if the frames have another shape.
+        """
         if frames.ndim != 5 or frames.shape[1] != 3 or frames.shape[3:] != (self.image_size, self.image_size):
             raise ValueError(
                 f"frames have shape {tuple(frames.shape)}; expected (B, 3, T, {self.image_size}, {self.image_size})"
@@ -56,6 +70,9 @@ class VisionTransformer(nn.Module):
         images = rearrange(frames, "B C T H W -> (B T) C H W").to(self.conv1.weight.dtype)
         patches = self.conv1(images).flatten(2).transpose(1, 2)  # (B T, P*P, D)
         class_token = self.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
-        x = torch.cat((class_token, patches), dim=1) + self.positional_embedding.to(patches.dtype)
-        x = self.ln_pre(x).unflatten(0, (num_videos, -1))  # (B, T, L, D)
-        return self.ln_post(self.transformer.class_token(x)) @ self.proj
+        x = torch.cat((class_token, patches), dim=1).unflatten(0, (num_videos, -1))  # (B, T, L, D)
+        return self.ln_pre(x + self.positional_embedding.to(x.dtype))
+
+    def project(self, x: Tensor) -> Tensor:
+        """Bring tokens to the joint space, (..., D) -> (..., E)."""
+        return self.ln_post(x) @ self.proj

@@ -4,15 +4,17 @@ import math
 
 import pytest
 
-from slowfast.config.defaults import assert_and_infer_cfg, get_cfg
+from slowfast.config.defaults import allowed_values, assert_and_infer_cfg, get_cfg
 from slowfast.config.legacy import ABSENT_SECTIONS, IGNORED, REMOVED
 from slowfast.config.node import MAX_INTEGER, ConfigError
-from slowfast.config.values import CHOICES, LISTS, OPTIONAL_NUMBERS, OPTIONAL_PATHS, RANGES
+from slowfast.config.values import OPTIONAL_NUMBERS, OPTIONAL_PATHS
 
 LEAVES = get_cfg().leaves()
+ALLOWED = allowed_values()
+CHOICES, RANGES, LISTS = ALLOWED.choices, ALLOWED.ranges, ALLOWED.lists
 CHOSEN = {"MODEL.MODEL_NAME": "TemporalClipVideo", "MODEL.ARCH": "vitb16", "DATA.TEST_CROP_SIZE": 224}
 # Keys so short or so alike that one letter less makes another key.
-OTHER_KEY = {"TRAIN.LINEAR_CONNECT_SAMPLE_L", "TRAIN.LINEAR_CONNECT_SAMPLE_R"}
+OTHER_KEY = {"TRAIN.LINEAR_CONNECT_SAMPLE_L", "TRAIN.LINEAR_CONNECT_SAMPLE_R", "TC_CLIP.TOME_D", "TC_CLIP.TOME_R"}
 
 
 def refusal(key, value, *, check=False, chosen=()):

@@ -13,13 +13,17 @@ from slowfast.methods import METHODS
 from slowfast.methods.base import Method, MethodOutput
 from slowfast.methods.build import build_method
 
-DISTILLING = {"MODEL.KEEP_RAW_MODEL": True, "MODEL.RAW_MODEL_DISTILLATION": True}
+# What brings all parts of a method into play with the tiny CLIP.
+IN_FULL = {
+    "stdd": {"MODEL.KEEP_RAW_MODEL": True, "MODEL.RAW_MODEL_DISTILLATION": True},
+    "tc_clip": {"TC_CLIP.CONTEXT_TOKEN_K": 5, "TC_CLIP.TOME_R": 4, "TC_CLIP.PROMPT_GENERATION_LAYER_LEVEL": [-2, -1]},
+}
 
 
 @pytest.fixture(params=METHODS)
 def build(request, tiny_cfg, tiny_labels):
     def make(**keys):
-        return build_method(tiny_cfg(METHOD=request.param, **{**DISTILLING, **keys}), tiny_labels)
+        return build_method(tiny_cfg(METHOD=request.param, **{**IN_FULL[request.param], **keys}), tiny_labels)
 
     return make
 

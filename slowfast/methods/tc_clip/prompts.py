@@ -1,0 +1,265 @@
+"""TC-CLIP's text: prompts whose learned words, shared by all classes, read the context tokens of a video.
+
+Under the causal mask the start of a prompt never sees the class name behind it. So the learned words have the same
+states for all classes, with and without a video; a class is the rest of its prompt, which reads them. What does not
+depend on the video is computed once for all videos: the blocks before the first that prompts are generated for. From
+there on a video costs its few learned words, and of the last block the end-of-text token of each class.
+
+Source: TC-CLIP (ECCV 2024), video-conditional prompting; README.md beside this file maps equations to functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from slowfast.models.clip.arch import HEAD_WIDTH, ClipSizes
+from slowfast.models.clip.layers import Attention, LayerNorm, ResidualBlock, mlp
+from slowfast.models.clip.model import CLIP, TEXT_TOWER
+from slowfast.models.clip.prefix import finish, heads
+from slowfast.models.clip.text import longest_text
+from slowfast.models.similarity import at_least_fp32, unit_norm, without_autocast
+from slowfast.text.text_bank import TextBank
+
+
+class PromptLearner(nn.Module):
+    """The learned words.
+
+    Args:
+        words: what they start from, (n, D).
+    """
+
+    def __init__(self, words: Tensor) -> None:
+        super().__init__()
+        self.ctx = nn.Parameter(words)
+
+
+class PromptGenerationLayer(nn.Module):
+    """Lets the learned words attend to the context tokens of a video, then a feed-forward part."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.attn = Attention(width)
+        self.ln_1 = LayerNorm(width)
+        self.ln_1_kv = LayerNorm(width)
+        self.mlp = mlp(width)
+        self.ln_2 = LayerNorm(width)
+
+    @torch.no_grad()
+    def copy_from(self, block: ResidualBlock) -> None:
+        """Start as a block of the text tower, with its first norm for words and context alike."""
+        for own, other in (
+            (self.attn, block.attn),
+            (self.ln_1, block.ln_1),
+            (self.ln_1_kv, block.ln_1),
+            (self.ln_2, block.ln_2),
+            (self.mlp, block.mlp),
+        ):
+            own.load_state_dict(other.state_dict())
+        self.mlp.gelu = block.mlp.gelu
+
+    @torch.no_grad()
+    def reset(self, block: ResidualBlock) -> None:
+        """Start at random, with the activation of a block: matrices of deviation 0.02, no biases."""
+        self.mlp.gelu = block.mlp.gelu
+        for name, parameter in self.named_parameters():
+            if parameter.ndim > 1:
+                nn.init.trunc_normal_(parameter, std=0.02)
+            elif name.endswith("bias"):
+                parameter.zero_()
+
+    def forward(self, words: Tensor, context: Tensor) -> Tensor:
+        """Learned words (1 or B, n, D) and context tokens (B, K, D) -> words of each video, (B, n, D)."""
+        q = self.attn.queries(self.ln_1(words)).transpose(1, 2)  # (1 or B, heads, n, 64)
+        k, v = (x.transpose(1, 2) for x in self.attn.keys_values(self.ln_1_kv(context)))
+        attended = F.scaled_dot_product_attention(q.expand(len(context), -1, -1, -1), k, v)
+        words = words + self.attn.out_proj(attended.transpose(1, 2).flatten(2))
+        return words + self.mlp(self.ln_2(words))
+
+
+class Prompts(NamedTuple):
+    """States of all prompts between two blocks; a leading axis of 1 stands for all videos."""
+
+    start: Tensor
+    """Start-of-text token and learned words, shared by all classes, (1 or B, S, D)."""
+    rest: Tensor
+    """What follows them, (1 or B, K, M, D)."""
+
+
+class PromptedText(nn.Module):
+    """Class embeddings that may depend on the video.
+
+    Args:
+        sizes: of the CLIP.
+        words: what the learned words start from, (n, D).
+        levels: blocks of the text tower, from 0 and in increasing order, before which words read the context.
+    """
+
+    tokens: Tensor
+    kept_start: Tensor
+    kept_rest: Tensor
+
+    def __init__(self, sizes: ClipSizes, *, words: Tensor, levels: Sequence[int]) -> None:
+        super().__init__()
+        self.levels = tuple(levels)
+        self.prompt_learner = PromptLearner(words)
+        self.prompt_generation_layer = nn.ModuleList(PromptGenerationLayer(sizes.text_width) for _ in self.levels)
+        self.register_buffer("tokens", torch.empty(0, 0, dtype=torch.long), persistent=False)
+        self.register_buffer("kept_start", torch.empty(0), persistent=False)
+        self.register_buffer("kept_rest", torch.empty(0), persistent=False)
+        self._kept_for: tuple[object, ...] | None = None
+
+    def start_layers(self, clip: CLIP, *, copy: bool) -> None:
+        """Start what reads the video: as copies of the blocks that it stands before, or at random."""
+        for level, layer in zip(self.levels, self.prompt_generation_layer, strict=True):
+            block = _residual(clip.transformer.resblocks[level])
+            assert isinstance(layer, PromptGenerationLayer)
+            if copy:
+                layer.copy_from(block)
+            else:
+                layer.reset(block)
+
+    def set_bank(self, bank: TextBank) -> None:
+        """Take the tokens of the classes, one prompt each, without the columns behind the longest.
+
+        Raises:
+            ValueError: if the bank holds features only.
+        """
+        if bank.tokens is None:
+            raise ValueError("the text tower needs texts to embed, but the text bank holds features only")
+        tokens = bank.tokens[:, 0]
+        self.tokens = tokens[:, : longest_text(tokens)].to(self.tokens.device)
+        self._kept_for = None
+
+    def forward(self, clip: CLIP, context: Sequence[Tensor]) -> Tensor:
+        """Embed the classes.
+
+        Args:
+            clip: the model with the text tower.
+            context: context tokens in the joint space, (B, K, D), one tensor per level.
+
+        Returns:
+            Class embeddings, unit norm, (B, K, E); (1, K, E) where they do not depend on the video.
+        """
+        blocks = [_residual(block) for block in clip.transformer.resblocks]
+        prompts = self._shared(clip, blocks)
+        if clip.sizes.embed_dim != clip.sizes.text_width:
+            # No published CLIP of TC-CLIP is like this: the way from words to the joint space, walked back.
+            context = [tokens @ clip.text_projection.T for tokens in context]
+        first = self.levels[0] if self.levels else len(blocks) - 1
+        for number, block in enumerate(blocks[first:], start=first):
+            if number in self.levels:
+                level = self.levels.index(number)
+                prompts = Prompts(self._prompt(level, prompts.start, context[level]), prompts.rest)
+            if number < len(blocks) - 1:
+                prompts = clip.transformer.run(block, partial(read_block, block), prompts)
+        end = partial(end_of_text, blocks[-1], ends=self.tokens.argmax(dim=-1) - prompts.start.shape[1])
+        states = clip.transformer.run(blocks[-1], end, prompts)
+        return unit_norm(clip.ln_final(states) @ clip.text_projection)
+
+    def _prompt(self, level: int, start: Tensor, context: Tensor) -> Tensor:
+        words = self.prompt_generation_layer[level](start[:, 1:], context)
+        return torch.cat((start[:, :1].expand(len(words), -1, -1).to(words.dtype), words), dim=1)
+
+    def _shared(self, clip: CLIP, blocks: Sequence[ResidualBlock]) -> Prompts:
+        """States before the first level, or before the last block; kept as long as nothing writes to the weights."""
+        if self.training or torch.is_grad_enabled():
+            return self._read_shared(clip, blocks)
+        if not self.kept_start.is_meta:
+            state = self._state(clip)
+            if self._kept_for != state:
+                # Evaluation may be what finds the change; training goes on with what it leaves.
+                with torch.inference_mode(mode=False), torch.no_grad(), without_autocast(self.tokens.device.type):
+                    self.kept_start, self.kept_rest = self._read_shared(clip, blocks)
+                self._kept_for = state
+        return Prompts(self.kept_start, self.kept_rest)
+
+    def _state(self, clip: CLIP) -> tuple[object, ...]:
+        tower = [parameter for name, parameter in clip.named_parameters() if name.startswith(TEXT_TOWER)]
+        return tuple((id(p), p.data_ptr(), p._version) for p in (*tower, self.prompt_learner.ctx))
+
+    def _read_shared(self, clip: CLIP, blocks: Sequence[ResidualBlock]) -> Prompts:
+        words = self.prompt_learner.ctx
+        length = 1 + len(words)
+        start = torch.cat((clip.token_embedding(self.tokens[:1, :1]), words[None]), dim=1)
+        rest = clip.token_embedding(self.tokens[None, :, length:])
+        positions = clip.positional_embedding
+        prompts = Prompts(start + positions[:length], rest + positions[length : self.tokens.shape[1]])
+        for block in blocks[: self.levels[0] if self.levels else len(blocks) - 1]:
+            prompts = clip.transformer.run(block, partial(read_block, block), prompts)
+        return prompts
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PromptedText:
+        """Move or convert; what is kept belongs to the weights as they were."""
+        self._kept_for = None
+        return super()._apply(fn, recurse)
+
+
+def _residual(block: nn.Module) -> ResidualBlock:
+    assert isinstance(block, ResidualBlock)
+    return block
+
+
+def read_block(block: ResidualBlock, prompts: Prompts) -> Prompts:
+    """Apply a block of the text tower to the start of the prompts and to the rest, which sees the start."""
+    start, rest = prompts
+    q, k, v = heads(block.attn, block.ln_1(start))
+    num_videos, num_classes, length = max(len(start), len(rest)), rest.shape[1], start.shape[1]
+    rest = rest.expand(num_videos, -1, -1, -1)
+    # Projected for all videos at once where it is the same.
+    q_rest, k_rest, v_rest = heads(block.attn, block.ln_1(prompts.rest).flatten(0, 1))
+
+    def behind(own: Tensor, shared: Tensor) -> Tensor:
+        own = own.unflatten(0, (-1, num_classes)).expand(num_videos, -1, -1, -1, -1)
+        copies = shared[:, None].expand(num_videos, num_classes, -1, -1, -1)
+        return torch.cat((copies, own), dim=3).flatten(0, 1)
+
+    sees = torch.ones(rest.shape[2], length + rest.shape[2], dtype=torch.bool, device=rest.device).tril(length)
+    q_rest = q_rest.unflatten(0, (-1, num_classes)).expand(num_videos, -1, -1, -1, -1).flatten(0, 1)
+    attended = F.scaled_dot_product_attention(q_rest, behind(k_rest, k), behind(v_rest, v), attn_mask=sees)
+    new_rest = finish(block, rest.flatten(0, 1), attended).unflatten(0, (num_videos, num_classes))
+    return Prompts(finish(block, start, F.scaled_dot_product_attention(q, k, v, is_causal=True)), new_rest)
+
+
+def end_of_text(block: ResidualBlock, prompts: Prompts, *, ends: Tensor) -> Tensor:
+    """Apply the last block to the end-of-text token of each prompt alone.
+
+    Its attention to the rest of its prompt is computed once for all videos where the rest is the same; the start joins
+    as S further keys under the same softmax, of which the rest is one, whose score is the logarithm of its normaliser.
+    Tokens themselves serve as keys and values, as in `Attention.attend_first`.
+
+    Args:
+        block: the last of the text tower.
+        prompts: its input.
+        ends: place of the end-of-text token within the rest, (K,).
+
+    Returns:
+        States of the end-of-text tokens, (1 or B, K, D).
+    """
+    start, rest = prompts
+    attn, width = block.attn, rest.shape[-1]
+    place = ends[None, :, None, None].expand(len(rest), -1, -1, width)
+    own = rest.gather(2, place)[:, :, 0]  # (1 or B, K, D)
+    normed = block.ln_1(rest)
+    q = attn.queries(block.ln_1(own)) * HEAD_WIDTH**-0.5  # (1 or B, K, heads, 64)
+    through = attn.through_keys(q.flatten(0, 1)).unflatten(0, q.shape[:2])
+    scores = at_least_fp32(through @ normed.transpose(2, 3).to(through.dtype))  # (1 or B, K, heads, M)
+    behind_end = torch.arange(rest.shape[2], device=rest.device) > ends[:, None]
+    scores = scores.masked_fill(behind_end[:, None], -torch.inf)
+    mean = scores.softmax(dim=-1).to(through.dtype) @ normed.to(through.dtype)
+    value = attn.through_values(mean.flatten(0, 1)).unflatten(0, q.shape[:2])
+
+    normed_start = block.ln_1(start)
+    _, weight_k, weight_v = attn.in_proj_weight.chunk(3)
+    k, v = (F.linear(normed_start, w).unflatten(-1, (attn.num_heads, HEAD_WIDTH)) for w in (weight_k, weight_v))
+    scores_start = at_least_fp32(torch.einsum("bkhd,bshd->bkhs", q.expand(max(len(q), len(k)), -1, -1, -1), k))
+    total = scores.logsumexp(dim=-1, keepdim=True).expand(len(scores_start), -1, -1, -1)
+    weights = torch.cat((total, scores_start), dim=-1).softmax(dim=-1).to(value.dtype)
+    attended = weights[..., :1] * value + torch.einsum("bkhs,bshd->bkhd", weights[..., 1:], v)
+    x = own + attn.out_proj(attended.flatten(2) + attn.in_proj_bias.chunk(3)[2])
+    return x + block.feed_forward(block.ln_2(x))
