@@ -101,8 +101,6 @@ class PromptedText(nn.Module):
     """
 
     tokens: Tensor
-    kept_start: Tensor
-    kept_rest: Tensor
 
     def __init__(self, sizes: ClipSizes, *, words: Tensor, levels: Sequence[int]) -> None:
         super().__init__()
@@ -110,9 +108,8 @@ class PromptedText(nn.Module):
         self.prompt_learner = PromptLearner(words)
         self.prompt_generation_layer = nn.ModuleList(PromptGenerationLayer(sizes.text_width) for _ in self.levels)
         self.register_buffer("tokens", torch.empty(0, 0, dtype=torch.long), persistent=False)
-        self.register_buffer("kept_start", torch.empty(0), persistent=False)
-        self.register_buffer("kept_rest", torch.empty(0), persistent=False)
-        self._kept_for: tuple[object, ...] | None = None
+        self._kept: Prompts | None = None
+        self._kept_for: tuple[object, ...] = ()
 
     def start_layers(self, clip: CLIP, *, copy: bool) -> None:
         """Start what reads the video: as copies of the blocks that it stands before, or at random."""
@@ -134,7 +131,7 @@ class PromptedText(nn.Module):
             raise ValueError("the text tower needs texts to embed, but the text bank holds features only")
         tokens = bank.tokens[:, 0]
         self.tokens = tokens[:, : longest_text(tokens)].to(self.tokens.device)
-        self._kept_for = None
+        self._kept, self._kept_for = None, ()
 
     def forward(self, clip: CLIP, context: Sequence[Tensor]) -> Tensor:
         """Embed the classes.
@@ -170,14 +167,18 @@ class PromptedText(nn.Module):
         """States before the first level, or before the last block; kept as long as nothing writes to the weights."""
         if self.training or torch.is_grad_enabled():
             return self._read_shared(clip, blocks)
-        if not self.kept_start.is_meta:
-            state = self._state(clip)
-            if self._kept_for != state:
-                # Evaluation may be what finds the change; training goes on with what it leaves.
-                with torch.inference_mode(mode=False), torch.no_grad(), without_autocast(self.tokens.device.type):
-                    self.kept_start, self.kept_rest = self._read_shared(clip, blocks)
-                self._kept_for = state
-        return Prompts(self.kept_start, self.kept_rest)
+        state = self._state(clip)
+        if self.tokens.is_meta:  # where operations are counted: nobody pays for what is kept
+            length, width = 1 + len(self.prompt_learner.ctx), clip.sizes.text_width
+            start = clip.text_projection.new_empty(1, length, width)
+            return Prompts(start, start.new_empty(1, len(self.tokens), self.tokens.shape[1] - length, width))
+        if self._kept_for != state:
+            # Evaluation may be what finds the change; training goes on with what it leaves.
+            with torch.inference_mode(mode=False), torch.no_grad(), without_autocast(self.tokens.device.type):
+                self._kept = self._read_shared(clip, blocks)
+            self._kept_for = state
+        assert self._kept is not None
+        return self._kept
 
     def _state(self, clip: CLIP) -> tuple[object, ...]:
         tower = [parameter for name, parameter in clip.named_parameters() if name.startswith(TEXT_TOWER)]
@@ -196,7 +197,7 @@ class PromptedText(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PromptedText:
         """Move or convert; what is kept belongs to the weights as they were."""
-        self._kept_for = None
+        self._kept, self._kept_for = None, ()
         return super()._apply(fn, recurse)
 
 
