@@ -135,6 +135,28 @@ def clip_activation(
     return "quick_gelu"
 
 
+def weights_license(source: str | Path, *, allow_torchscript: bool = False) -> str:
+    """Find out under which licence the file of a CLIP, or a checkpoint, may be used, without loading it.
+
+    Args:
+        source: as for `read_clip`; nothing is downloaded.
+        allow_torchscript: as for `read_clip`.
+
+    Returns:
+        What the file records, or its layout implies; "" where nothing says so, and for the published CLIPs.
+
+    Raises:
+        ValueError: if the file is unreadable.
+    """
+    path = expanded(source)
+    if not path.is_file():
+        return ""
+    file = read_weight_file(
+        path, allow_torchscript=allow_torchscript, torchscript_flag=TORCHSCRIPT_FLAGS, memory_map=True
+    )
+    return file.license()
+
+
 def _not_found(source: str | Path) -> ValueError:
     names = ", ".join([*PUBLISHED, *(entry.name for entry in PUBLISHED.values())])
     return ValueError(f"CLIP weights {str(source)!r}: no such file; allowed: a file or one of {names}")
