@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> None:
         counts = ", ".join(f"{len(names)} {kind}" for kind, names in conversion.faults.items())
         raise ValueError(f"{file.path}: not converted: {counts}; nothing was written")
     activation = choose_activation(file, args.activation)
-    license_ = choose_license(file, args.license, clip=args.clip, allow_torchscript=args.allow_torchscript)
+    license_ = choose_license(file, args.license, clip=args.clip)
     write_weights(conversion, args.target, to=args.to, activation=activation, license_=license_)
     show("wrote", f"{args.target}, layout {args.to}, {sum(1 for _ in written(conversion))} entries")
     show("sha256", sha256_file(args.target))
@@ -192,7 +192,7 @@ def choose_activation(file: WeightFile, wanted: Activation | None) -> Activation
     return chosen
 
 
-def choose_license(file: WeightFile, wanted: str | None, *, clip: str | None, allow_torchscript: bool) -> str:
+def choose_license(file: WeightFile, wanted: str | None, *, clip: str | None) -> str:
     """Decide on the licence that the target records, and say so if there is one.
 
     Raises:
@@ -204,7 +204,7 @@ def choose_license(file: WeightFile, wanted: str | None, *, clip: str | None, al
     known = file.license()
     if wanted and known not in ("", wanted):
         raise ValueError(f"{file.path}: has the licence {known}; --license {wanted} contradicts it")
-    borrowed = weights_license(clip, allow_torchscript=allow_torchscript) if clip else ""
+    borrowed = weights_license(clip) if clip else ""
     license_ = joined_licenses([known or wanted or "", borrowed])
     if license_:
         because = "as the source says" if file.recorded_license else "as --license says" if wanted else ""

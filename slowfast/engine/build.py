@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,9 +27,10 @@ from slowfast.engine.step import PlainStep, Step, StepConfig
 from slowfast.engine.train_config import TrainConfig
 from slowfast.methods.base import Method
 from slowfast.models.clip.experts import experts_like_clip
+from slowfast.models.clip.files import joined_licenses
 from slowfast.models.clip.layers import Activation
 from slowfast.models.clip.layouts import CLIP_PREFIX
-from slowfast.models.clip.weights import read_clip
+from slowfast.models.clip.weights import read_clip, weights_license
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -288,15 +290,90 @@ def read_named_checkpoint(cfg: CfgNode, source: str | Path) -> Checkpoint:
     )
 
 
+def binding_licenses(clips: Iterable[str | None]) -> dict[str, str]:
+    """Find the licences of the raw CLIPs that a run reads, as far as their files tell.
+
+    Args:
+        clips: what keys name, files or names of published CLIPs; empty ones are passed over.
+
+    Returns:
+        File -> licence.
+    """
+    found = {clip: weights_license(clip) for clip in clips if clip}
+    return {clip: license_ for clip, license_ in found.items() if license_}
+
+
+def tell_licenses(licenses: Mapping[str, str]) -> str:
+    """Warn, in one line, of weights whose licence binds whoever uses them.
+
+    Args:
+        licenses: file -> licence, "" for none.
+
+    Returns:
+        The licence of what is made of them.
+    """
+    texts = [f"{file}: {license_}" for file, license_ in licenses.items() if license_]
+    if texts:
+        logger.warning("Weights under a licence that passes on to whatever is made of them: %s", "; ".join(texts))
+    return joined_licenses(licenses.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestWeights:
+    """What a test scores.
+
+    Attributes:
+        method: the method; where there are no ratios it has the weights.
+        path: their file, None for CLIP as it was built.
+        ratios: shares of raw CLIP to test one after the other, of TEST.PATCHING_RATIOS; empty: the weights as they are.
+        state: the weights in memory, empty without ratios.
+        clip: raw CLIP in memory, likewise.
+        activation: what the weights were trained with, None where it is unknown.
+    """
+
+    __test__ = False  # pytest would take the name for a test
+
+    method: Method
+    path: Path | None
+    ratios: tuple[float, ...] = ()
+    state: dict[str, Tensor] = field(default_factory=dict)
+    clip: Mapping[str, Tensor] = field(default_factory=dict)
+    activation: Activation | None = None
+
+    def load(self, ratio: float) -> None:
+        """Load the weights into the method: ratio * raw CLIP + (1 - ratio) * themselves; what CLIP lacks stays."""
+        assert self.path is not None, "CLIP as it was built has nothing to mix with"
+        state = patch_state(self.clip, self.state, ratio=ratio) if ratio else self.state
+        load_into(self.method, state, source=self.path, activation=self.activation)
+        logger.info("TEST.PATCHING_RATIOS: the weights have a share of %g of raw CLIP", ratio)
+
+
 def load_test_weights(cfg: CfgNode, method: Method) -> Path | None:
-    """Load the weights that a test scores into a method.
+    """Load the weights that a test scores into a method; of several TEST.PATCHING_RATIOS, those of the first.
+
+    Returns:
+        The file, or None for CLIP as it was built.
+
+    Raises:
+        ValueError: if the file is not usable.
+    """
+    weights = read_test_weights(cfg, method)
+    if weights.ratios:
+        weights.load(weights.ratios[0])
+    return weights.path
+
+
+def read_test_weights(cfg: CfgNode, method: Method) -> TestWeights:
+    """Read the weights that a test scores, and load them unless raw CLIP is to be mixed in by TEST.PATCHING_RATIOS.
 
     The order is the published one: TEST.CUSTOM_LOAD_FILE if TEST.CUSTOM_LOAD, mixed with raw CLIP if
     TEST.PATCHING_MODEL; else TEST.CHECKPOINT_FILE_PATH, the last checkpoint of OUTPUT_DIR, TRAIN.CHECKPOINT_FILE_PATH,
     and CLIP as it was built.
 
-    Returns:
-        The file, or None for CLIP as it was built.
+    Args:
+        cfg: the resolved configuration.
+        method: as it was built: where TEST.PATCHING_RATIOS needs raw CLIP and TEST.CLIP_ORI_PATH names none, it is
+            what the method holds now.
 
     Raises:
         ValueError: if the file is not usable.
@@ -311,16 +388,42 @@ def load_test_weights(cfg: CfgNode, method: Method) -> Path | None:
         source = test.CHECKPOINT_FILE_PATH or last or cfg.TRAIN.CHECKPOINT_FILE_PATH
     if not source:
         logger.info("Testing CLIP as it was built: no checkpoint is named, and OUTPUT_DIR holds none")
-        return None
+        if test.PATCHING_RATIOS:
+            logger.warning("TEST.PATCHING_RATIOS has no effect: there are no weights to mix raw CLIP into")
+        tell_licenses(binding_licenses([cfg.MODEL.CLIP_WEIGHTS]))
+        return TestWeights(method=method, path=None)
     checkpoint = read_named_checkpoint(cfg, source)
     state = checkpoint.model_state
+    mixes = bool(test.PATCHING_RATIOS) or (test.CUSTOM_LOAD and test.PATCHING_MODEL)
+    clips = [cfg.MODEL.CLIP_WEIGHTS, test.CLIP_ORI_PATH if mixes else None]
+    tell_licenses({str(source): checkpoint.license, **binding_licenses(clips)})
+    if test.PATCHING_RATIOS:
+        clip = _clip_to_mix(cfg, method)
+        return TestWeights(
+            method=method,
+            path=Path(source),
+            ratios=tuple(test.PATCHING_RATIOS),
+            state=state,
+            clip=clip | experts_like_clip(clip, [name.removeprefix(CLIP_PREFIX) for name in state]),
+            activation=checkpoint.activation,
+        )
     if test.CUSTOM_LOAD and test.PATCHING_MODEL:
         clip = _named_clip(cfg, method, key="TEST.CLIP_ORI_PATH", source=test.CLIP_ORI_PATH)
         clip |= experts_like_clip(clip, [name.removeprefix(CLIP_PREFIX) for name in state])
         state = patch_state(clip, state, ratio=test.PATCHING_RATIO)
         logger.info("Mixed raw CLIP into the weights, ratio %s", test.PATCHING_RATIO)
     load_into(method, state, source=source, activation=checkpoint.activation)
-    return Path(source)
+    return TestWeights(method=method, path=Path(source))
+
+
+def _clip_to_mix(cfg: CfgNode, method: Method) -> dict[str, Tensor]:
+    """Raw CLIP of TEST.CLIP_ORI_PATH, or the one that the method was built from, in the memory of the CPU."""
+    source = cfg.TEST.CLIP_ORI_PATH
+    if source:
+        return _named_clip(cfg, method, key="TEST.CLIP_ORI_PATH", source=source)
+    logger.info("TEST.PATCHING_RATIOS: raw CLIP is the CLIP that the model was built from")
+    own = clip_parameters(method, source="TEST.PATCHING_RATIOS")
+    return {name: parameter.detach().to("cpu", copy=True) for name, parameter in own.items()}
 
 
 def load_into(

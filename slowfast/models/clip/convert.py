@@ -28,7 +28,7 @@ from slowfast.models.clip.layouts import (
     without_wrappers,
 )
 from slowfast.models.clip.model import CLIP
-from slowfast.models.clip.tc_clip_entries import is_tc_clip_entry, tc_clip_shapes
+from slowfast.models.clip.tc_clip_entries import POSITIONS, is_tc_clip_entry, of_one_frame, tc_clip_shapes
 from slowfast.utils.io import atomic_save, atomic_writer
 
 TargetLayout = Literal["ours", "openai", "tc_clip"]
@@ -41,7 +41,6 @@ _ADAPTER = re.compile(
     r"visual\.transformer\.resblocks\.\d+\."
     r"(stadapt_|message_|experts_head\.|experts_tail\.|routing[12]\.)"
 )
-_POSITIONS = "visual.positional_embedding"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,7 +120,7 @@ def convert(
     more = {name: tensor for name, tensor in found.items() if name.endswith(BIAS_TABLE)}
     more |= {name: tensor for name, tensor in renamed.beside.items() if is_tc_clip_entry(name)}
     is_tc_clip = bool(more) or "tc_clip" in (rules.to, renamed.layout)
-    sizes = ClipSizes.from_state_dict(_of_one_frame(found) if is_tc_clip else found, source=source)
+    sizes = ClipSizes.from_state_dict(of_one_frame(found) if is_tc_clip else found, source=source)
     expected, extras = _expected(sizes, found, more if is_tc_clip and rules.to != "openai" else None)
     result = Conversion(sizes=sizes, clip={name: found[name] for name in expected if name in found})
     kept = {*found, *renamed.beside, *renamed.left}
@@ -163,15 +162,9 @@ def _expected(
         expected = CLIP(sizes).state_dict()
         if more is None:
             return expected, {}
-        if found[_POSITIONS].ndim == 3:
-            expected[_POSITIONS] = torch.empty(len(found[_POSITIONS]), *expected[_POSITIONS].shape)
+        if found[POSITIONS].ndim == 3:
+            expected[POSITIONS] = torch.empty(len(found[POSITIONS]), *expected[POSITIONS].shape)
         return expected, {name: torch.empty(shape) for name, shape in tc_clip_shapes(sizes, more).items()}
-
-
-def _of_one_frame(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """A TC-CLIP may have positions for each frame, (T, L, D); those of one frame tell the sizes."""
-    positions = state.get(_POSITIONS)
-    return {**state, _POSITIONS: positions[0]} if positions is not None and positions.ndim == 3 else state
 
 
 def _place(result: Conversion, name: str, tensor: Tensor, place: dict[str, Tensor] | None, rules: Rules) -> None:

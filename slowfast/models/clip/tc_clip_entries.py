@@ -11,10 +11,19 @@ from slowfast.models.clip.layouts import BIAS_TABLE, PROMPT_CONTEXT, PROMPT_GENE
 
 Shape = tuple[int, ...]
 
+POSITIONS = "visual.positional_embedding"
+"""CLIP's has a row per token, (L, D); TC-CLIP's may have one per frame and token, (T, L, D)."""
+
 
 def is_tc_clip_entry(name: str) -> bool:
     """Whether TC-CLIP has an entry of this name, or one like it, and CLIP does not."""
     return name == PROMPT_CONTEXT or name.startswith(PROMPT_GENERATION) or name.endswith(BIAS_TABLE)
+
+
+def of_one_frame(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Give the positions of the first frame for those of all: they tell the sizes of CLIP."""
+    positions = state.get(POSITIONS)
+    return {**state, POSITIONS: positions[0]} if positions is not None and positions.ndim == 3 else state
 
 
 def tc_clip_shapes(sizes: ClipSizes, found: Mapping[str, Tensor]) -> dict[str, Shape]:

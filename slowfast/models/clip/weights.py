@@ -20,6 +20,7 @@ from slowfast.models.clip.files import TORCHSCRIPT, read_weight_file
 from slowfast.models.clip.layers import Activation
 from slowfast.models.clip.layouts import clip_names, require_token_embedding
 from slowfast.models.clip.model import CLIP
+from slowfast.models.clip.torchscript import is_torchscript
 from slowfast.utils.io import expanded, sha256_file
 from slowfast.utils.logging import get_logger
 
@@ -135,26 +136,23 @@ def clip_activation(
     return "quick_gelu"
 
 
-def weights_license(source: str | Path, *, allow_torchscript: bool = False) -> str:
+def weights_license(source: str | Path) -> str:
     """Find out under which licence the file of a CLIP, or a checkpoint, may be used, without loading it.
 
     Args:
         source: as for `read_clip`; nothing is downloaded.
-        allow_torchscript: as for `read_clip`.
 
     Returns:
-        What the file records, or its layout implies; "" where nothing says so, and for the published CLIPs.
+        What the file records, or its layout implies; "" where nothing says so, for the published CLIPs, and for
+        TorchScript archives, which have no place for it.
 
     Raises:
         ValueError: if the file is unreadable.
     """
     path = expanded(source)
-    if not path.is_file():
+    if not path.is_file() or is_torchscript(path):
         return ""
-    file = read_weight_file(
-        path, allow_torchscript=allow_torchscript, torchscript_flag=TORCHSCRIPT_FLAGS, memory_map=True
-    )
-    return file.license()
+    return read_weight_file(path, memory_map=True).license()
 
 
 def _not_found(source: str | Path) -> ValueError:

@@ -12,7 +12,7 @@ from slowfast.config.values import CHOICES, LISTS, OPTIONAL_NUMBERS, OPTIONAL_PA
 LEAVES = get_cfg().leaves()
 CHOSEN = {"MODEL.MODEL_NAME": "TemporalClipVideo", "MODEL.ARCH": "vitb16", "DATA.TEST_CROP_SIZE": 224}
 # Keys so short or so alike that one letter less makes another key.
-OTHER_KEY = {"TRAIN.LINEAR_CONNECT_SAMPLE_L", "TRAIN.LINEAR_CONNECT_SAMPLE_R"}
+OTHER_KEY = {"TEST.PATCHING_RATIOS", "TRAIN.LINEAR_CONNECT_SAMPLE_L", "TRAIN.LINEAR_CONNECT_SAMPLE_R"}
 
 
 def refusal(key, value, *, check=False, chosen=()):
