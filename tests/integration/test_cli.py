@@ -385,23 +385,23 @@ def test_an_interrupted_share_goes_on_with_its_own_scores(averaged, net, tmp_pat
         assert torch.equal(pickle.load(file)[0], whole)
 
 
-def test_a_licence_goes_through_training_and_averaging(trained, net, call_tool, tmp_path):
+def test_a_licence_goes_through_training(trained, net, tmp_path):
     content = torch.load(trained[0] / "checkpoints" / LAST, weights_only=True)
     start = tmp_path / "start.pyth"
     torch.save({"model_state": content["model_state"], "license": "CC-BY-NC-4.0"}, start)
     options = {"OUTPUT_DIR": tmp_path / "run", "TEST.ENABLE": False, "SOLVER.MAX_EPOCH": 1}
     status, out, _ = net({**options, "TRAIN.CUSTOM_LOAD": True, "TRAIN.CUSTOM_LOAD_FILE": start})
-    assert (status, out.count("licence")) == (0, 1)
+    assert (status, out.count("Weights under a licence")) == (0, 1)
     assert f"{start}: CC-BY-NC-4.0" in out
     status, out, _ = net({**options, "SOLVER.MAX_EPOCH": 2, "TRAIN.FORCE_RESUME": True})
-    assert (status, out.count("licence")) == (0, 1)
+    assert (status, out.count("Weights under a licence")) == (0, 1)
     for epoch in (1, 2):
         file = tmp_path / "run" / "checkpoints" / f"checkpoint_epoch_{epoch:05d}.pyth"
         content = torch.load(file, weights_only=True)
         assert content["license"] == "CC-BY-NC-4.0"
         assert set(content["computed"]) == {"dtype", "processes"}
     status, out, _ = net({"OUTPUT_DIR": tmp_path / "run", "TRAIN.ENABLE": False})
-    assert (status, out.count("licence")) == (0, 1)
+    assert (status, out.count("Weights under a licence")) == (0, 1)
 
 
 # ----------------------------------------------------------------------------------------------------------------- demo
