@@ -19,16 +19,13 @@ from slowfast.datasets.build import build_mixup, build_split_loader
 from slowfast.datasets.train_loader import TrainLoader
 from slowfast.datasets.types import Split, VideoBatch
 from slowfast.engine.build import (
-    binding_licenses,
     build_lr_schedule,
     build_optimizer,
     build_step,
     build_train_config,
     how_computed,
-    load_into,
     read_named_checkpoint,
     refuse_other_training,
-    tell_licenses,
     training_inputs,
 )
 from slowfast.engine.checkpoint import read_checkpoint, resume
@@ -36,9 +33,11 @@ from slowfast.engine.checkpoint_files import Manifest, checkpoint_folder, find_r
 from slowfast.engine.complexity import describe
 from slowfast.engine.evaluator import EvalConfig, gather_tally, score_videos
 from slowfast.engine.launch import ProcessContext, first_on_machine
+from slowfast.engine.licenses import binding_licenses, tell_licenses
 from slowfast.engine.meters import ValMeter, least_errors, read_validations
 from slowfast.engine.precision import Precision
 from slowfast.engine.progress import Progress
+from slowfast.engine.tested_weights import load_into
 from slowfast.engine.trainer import Trainer
 from slowfast.methods.base import Method
 from slowfast.methods.build import build_method

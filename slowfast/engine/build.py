@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,21 +15,21 @@ from slowfast.config.shown import shown
 from slowfast.datasets.inputs import inputs_sha256
 from slowfast.datasets.types import Split
 from slowfast.engine.average import patch_state
-from slowfast.engine.checkpoint import Checkpoint, check_activation, load_model_state, read_checkpoint
+from slowfast.engine.checkpoint import Checkpoint, check_activation, read_checkpoint
 from slowfast.engine.checkpoint_files import last_checkpoint
 from slowfast.engine.interpolated_step import InterpolatedWeightStep, InterpolationConfig, RawClip, clip_parameters
 from slowfast.engine.launch import LaunchPlan, ProcessContext
+from slowfast.engine.licenses import binding_licenses, tell_licenses
 from slowfast.engine.lr_policy import LrSchedule
 from slowfast.engine.optim import DEFAULT_KEYWORD, OptimizerConfig, make_optimizer
 from slowfast.engine.precision import choose_precision
 from slowfast.engine.step import PlainStep, Step, StepConfig
+from slowfast.engine.tested_weights import TestWeights, load_into
 from slowfast.engine.train_config import TrainConfig
 from slowfast.methods.base import Method
 from slowfast.models.clip.experts import experts_like_clip
-from slowfast.models.clip.files import joined_licenses
-from slowfast.models.clip.layers import Activation
 from slowfast.models.clip.layouts import CLIP_PREFIX
-from slowfast.models.clip.weights import read_clip, weights_license
+from slowfast.models.clip.weights import read_clip
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -290,64 +289,6 @@ def read_named_checkpoint(cfg: CfgNode, source: str | Path) -> Checkpoint:
     )
 
 
-def binding_licenses(clips: Iterable[str | None]) -> dict[str, str]:
-    """Find the licences of the raw CLIPs that a run reads, as far as their files tell.
-
-    Args:
-        clips: what keys name, files or names of published CLIPs; empty ones are passed over.
-
-    Returns:
-        File -> licence.
-    """
-    found = {clip: weights_license(clip) for clip in clips if clip}
-    return {clip: license_ for clip, license_ in found.items() if license_}
-
-
-def tell_licenses(licenses: Mapping[str, str]) -> str:
-    """Warn, in one line, of weights whose licence binds whoever uses them.
-
-    Args:
-        licenses: file -> licence, "" for none.
-
-    Returns:
-        The licence of what is made of them.
-    """
-    texts = [f"{file}: {license_}" for file, license_ in licenses.items() if license_]
-    if texts:
-        logger.warning("Weights under a licence that passes on to whatever is made of them: %s", "; ".join(texts))
-    return joined_licenses(licenses.values())
-
-
-@dataclass(frozen=True, kw_only=True)
-class TestWeights:
-    """What a test scores.
-
-    Attributes:
-        method: the method; where there are no ratios it has the weights.
-        path: their file, None for CLIP as it was built.
-        ratios: shares of raw CLIP to test one after the other, of TEST.PATCHING_RATIOS; empty: the weights as they are.
-        state: the weights in memory, empty without ratios.
-        clip: raw CLIP in memory, likewise.
-        activation: what the weights were trained with, None where it is unknown.
-    """
-
-    __test__ = False  # pytest would take the name for a test
-
-    method: Method
-    path: Path | None
-    ratios: tuple[float, ...] = ()
-    state: dict[str, Tensor] = field(default_factory=dict)
-    clip: Mapping[str, Tensor] = field(default_factory=dict)
-    activation: Activation | None = None
-
-    def load(self, ratio: float) -> None:
-        """Load the weights into the method: ratio * raw CLIP + (1 - ratio) * themselves; what CLIP lacks stays."""
-        assert self.path is not None, "CLIP as it was built has nothing to mix with"
-        state = patch_state(self.clip, self.state, ratio=ratio) if ratio else self.state
-        load_into(self.method, state, source=self.path, activation=self.activation)
-        logger.info("TEST.PATCHING_RATIOS: the weights have a share of %g of raw CLIP", ratio)
-
-
 def load_test_weights(cfg: CfgNode, method: Method) -> Path | None:
     """Load the weights that a test scores into a method; of several TEST.PATCHING_RATIOS, those of the first.
 
@@ -424,28 +365,3 @@ def _clip_to_mix(cfg: CfgNode, method: Method) -> dict[str, Tensor]:
     logger.info("TEST.PATCHING_RATIOS: raw CLIP is the CLIP that the model was built from")
     own = clip_parameters(method, source="TEST.PATCHING_RATIOS")
     return {name: parameter.detach().to("cpu", copy=True) for name, parameter in own.items()}
-
-
-def load_into(
-    method: Method, state: dict[str, Tensor], *, source: str | Path, activation: Activation | None = None
-) -> None:
-    """Load weights into a method; only what the method declares optional or transient may differ.
-
-    Args:
-        method: the unwrapped method.
-        state: weights under our names.
-        source: the file, for the error.
-        activation: what they were trained with, None where it is unknown.
-
-    Raises:
-        ValueError: if the weights do not fit, or the method has another activation.
-    """
-    check_activation(method, activation, source=source)
-    report = load_model_state(
-        method,
-        state,
-        source=source,
-        allow_missing=(*method.optional_prefixes, *method.transient_prefixes),
-        allow_unexpected=(*method.optional_prefixes, *method.transient_prefixes),
-    )
-    logger.info("Loaded %s; %d optional entries absent, %d not used", source, len(report.missing), len(report.unused))

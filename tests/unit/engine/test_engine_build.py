@@ -12,8 +12,8 @@ from slowfast.engine.build import (
     build_optimizer,
     load_test_weights,
     read_test_weights,
-    tell_licenses,
 )
+from slowfast.engine.licenses import tell_licenses
 from slowfast.engine.lr_policy import learning_rate
 from slowfast.models.build import build_clip
 from slowfast.models.clip.weights import random_clip_state_dict
