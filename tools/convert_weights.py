@@ -5,8 +5,8 @@
     python tools/convert_weights.py SOURCE TARGET.safetensors --to openai
 
 Reads OpenAI's archives, state dicts of OpenAI, open_clip and Hugging Face, checkpoints of Open-VCLIP, FROSTER, STDD,
-ViFi-CLIP and OST, and safetensors of all of these. Fails, and writes nothing, when an entry is missing, unexpected or
-of another shape. docs/weights.md lists the files.
+ViFi-CLIP, OST and TC-CLIP, and safetensors of all of these. Fails, and writes nothing, when an entry is missing,
+unexpected or of another shape. docs/weights.md lists the files.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from slowfast.models.clip.files import WeightFile
     from slowfast.models.clip.layers import Activation
 
-LAYOUTS = ("auto", "ours", "openai", "open_clip", "hf", "vifi")
+LAYOUTS = ("auto", "ours", "openai", "open_clip", "hf", "vifi", "tc_clip")
 ACTIVATIONS = ("quick_gelu", "gelu")
 _SHOWN = 10
 
@@ -39,11 +39,18 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="the file, or the name of a published CLIP such as ViT-B/16")
     parser.add_argument("target", type=Path, help="the file to write: .safetensors, .pth, .pyth or .pt")
-    parser.add_argument("--to", choices=("ours", "openai"), default="ours", help="names to write (default ours)")
+    parser.add_argument(
+        "--to", choices=("ours", "openai", "tc_clip"), default="ours", help="names to write (default ours)"
+    )
     parser.add_argument("--from", dest="layout", choices=LAYOUTS, default="auto", help="names that SOURCE must have")
     parser.add_argument("--activation", choices=ACTIVATIONS, help="of the model, where SOURCE does not say")
     parser.add_argument("--strip-prefix", default="", metavar="PREFIX", help="convert the entries with this prefix")
-    parser.add_argument("--clip", metavar="FILE", help="raw CLIP, for the token embedding that ViFi-CLIP's files lack")
+    parser.add_argument(
+        "--clip",
+        metavar="FILE",
+        help="raw CLIP, for the token embedding that files of ViFi-CLIP and TC-CLIP lack",
+    )
+    parser.add_argument("--license", metavar="NAME", type=_name, help="licence to record, where SOURCE does not say")
     parser.add_argument("--keep-teacher", action="store_true", help="convert the frozen raw_model.* too")
     parser.add_argument(
         "--allow-missing",
@@ -81,6 +88,12 @@ def _prefix(text: str) -> str:
     return text
 
 
+def _name(text: str) -> str:
+    if not text or text != " ".join(text.split()):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a name such as CC-BY-NC-4.0, in one line")
+    return text
+
+
 def run(args: argparse.Namespace) -> None:
     """Read, convert, report, write.
 
@@ -111,7 +124,8 @@ def run(args: argparse.Namespace) -> None:
         counts = ", ".join(f"{len(names)} {kind}" for kind, names in conversion.faults.items())
         raise ValueError(f"{file.path}: not converted: {counts}; nothing was written")
     activation = choose_activation(file, args.activation)
-    write_weights(conversion, args.target, to=args.to, activation=activation)
+    license_ = choose_license(file, args.license, clip=args.clip)
+    write_weights(conversion, args.target, to=args.to, activation=activation, license_=license_)
     show("wrote", f"{args.target}, layout {args.to}, {sum(1 for _ in written(conversion))} entries")
     show("sha256", sha256_file(args.target))
 
@@ -142,17 +156,17 @@ def borrow_token_embedding(
     Raises:
         ValueError: if it lacks it and no CLIP is given, or the other way round.
     """
-    from slowfast.models.clip.layouts import TOKEN_EMBEDDING, clip_names
+    from slowfast.models.clip.layouts import TOKEN_EMBEDDING, WITHOUT_TOKENS, clip_names
     from slowfast.models.clip.weights import load_clip_state_dict
 
     renamed = clip_names(state, source=source, layout=rules.layout, strip_prefix=rules.strip_prefix)
     if clip and TOKEN_EMBEDDING in renamed.clip:
         raise ValueError(f"--clip {clip}: {source} has a {TOKEN_EMBEDDING} of its own")
-    if TOKEN_EMBEDDING in renamed.clip or renamed.layout != "vifi":
+    if TOKEN_EMBEDDING in renamed.clip or renamed.layout not in WITHOUT_TOKENS:
         return None
     if not clip:
         raise ValueError(
-            f"{source}: lacks {TOKEN_EMBEDDING} (ViFi-CLIP does not save it); "
+            f"{source}: lacks {TOKEN_EMBEDDING} ({WITHOUT_TOKENS[renamed.layout]} does not save it); "
             "--clip ViT-B/16, or whatever CLIP it was tuned from, supplies it"
         )
     show("BORROWED", f"{TOKEN_EMBEDDING} from {clip}, since {source} has none: right if it was not tuned")
@@ -176,6 +190,28 @@ def choose_activation(file: WeightFile, wanted: Activation | None) -> Activation
         raise ValueError(f"{file.path}: has the activation {chosen}; --activation {wanted} contradicts it")
     show("activation", f"{chosen}, {'as the source says' if recorded else 'as --activation says'}")
     return chosen
+
+
+def choose_license(file: WeightFile, wanted: str | None, *, clip: str | None) -> str:
+    """Decide on the licence that the target records, and say so if there is one.
+
+    Raises:
+        ValueError: if the source contradicts the command line.
+    """
+    from slowfast.models.clip.files import NON_COMMERCIAL, joined_licenses
+    from slowfast.models.clip.weights import weights_license
+
+    known = file.license()
+    if wanted and known not in ("", wanted):
+        raise ValueError(f"{file.path}: has the licence {known}; --license {wanted} contradicts it")
+    borrowed = weights_license(clip) if clip else ""
+    license_ = joined_licenses([known or wanted or "", borrowed])
+    if license_:
+        because = "as the source says" if file.recorded_license else "as --license says" if wanted else ""
+        if known == NON_COMMERCIAL and not file.recorded_license:
+            because = "non-commercial: that of the weights that TC-CLIP's authors published"
+        show("LICENCE", f"{license_}, {because or 'that of --clip'}; recorded, and passed on to what is made of it")
+    return license_
 
 
 def describe_source(file: WeightFile, state: dict[str, Tensor], rules: Rules) -> None:
@@ -206,7 +242,7 @@ def describe(conversion: Conversion) -> None:
     show("renamed", f"{conversion.renamed} entries, whose names are not OpenAI's")
     for title, more in (("adapters", conversion.adapters), ("beside CLIP", conversion.beside)):
         if more:
-            show(title, ", ".join(f"{group} {count}" for group, count in groups(more).items()))
+            show(title, ", ".join(f"{group} {count}" for group, count in sorted(groups(more).items())))
     left = ", ".join(f"{group} {count}" for group, count in conversion.left.items())
     show("left behind", left or "nothing")
     if conversion.allowed:

@@ -94,7 +94,8 @@ def missing_files(cfg: CfgNode) -> Iterator[tuple[str, str]]:
         (
             "TEST.CLIP_ORI_PATH",
             _clip_file(cfg, test.CLIP_ORI_PATH),
-            test.ENABLE and test.CUSTOM_LOAD and test.PATCHING_MODEL,
+            test.ENABLE
+            and ((test.CUSTOM_LOAD and test.PATCHING_MODEL) or (test.PATCHING_RATIOS and test.CLIP_ORI_PATH)),
         ),
         ("TEST.CHECKPOINT_FILE_PATH", test.CHECKPOINT_FILE_PATH, test.ENABLE and test.CHECKPOINT_FILE_PATH),
     )

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import phases
@@ -24,6 +24,7 @@ from slowfast.engine.build import build_launch_plan
 from slowfast.engine.checkpoint_files import checkpoint_folder, last_checkpoint
 from slowfast.engine.launch import ProcessContext, is_first_process, launch
 from slowfast.models.clip.arch import PUBLISHED
+from slowfast.protocols.base import Figure
 from slowfast.protocols.build import build_protocol, protocol_class
 from slowfast.report.protocol_table import RESULTS_FILE as TABLE_FILE
 from slowfast.report.protocol_table import JobRecord, ProtocolTable, refuse_other_table
@@ -116,7 +117,9 @@ def _run_job(context: ProcessContext, plan: PlannedJob) -> None:
     if plan.test is not None and not is_tested:
         barrier()  # every process has looked for the results that go now
         if context.rank == 0:
-            plan.results_file.unlink(missing_ok=True)  # its configuration goes too
+            # Their configuration goes too; those of shares that are not tested any more would stay for ever.
+            for path in plan.folder.glob(f"{plan.results_file.stem}*{plan.results_file.suffix}"):
+                path.unlink()
             atomic_write_text(plan.folder / "config.yaml", cfg_to_yaml(plan.train or plan.test))
         test_net.test(context, plan.test)
 
@@ -215,24 +218,34 @@ def _changed_keys(plan: PlannedJob) -> str:
 
 def _is_tested(plan: PlannedJob) -> bool:
     """Whether a job's test is done, of the same weights under the same configuration."""
-    result = _result(plan)
+    results = _results(plan)
     cfg = plan.test
-    if result is None or cfg is None:
+    if cfg is None or len(results) < len(plan.results_files()):
         return False
     weights = sha256_file(cfg.TEST.CUSTOM_LOAD_FILE) if cfg.TEST.CUSTOM_LOAD else ""
-    found = (result.numbers_sha256, result.inputs_sha256, result.weights_sha256)
-    return found == (numbers_hash(cfg), test_net.test_inputs(cfg), weights)
+    found = {(result.numbers_sha256, result.inputs_sha256, result.weights_sha256) for result in results.values()}
+    return found == {(numbers_hash(cfg), test_net.test_inputs(cfg), weights)}
 
 
-def _result(plan: PlannedJob) -> RunResult | None:
-    return read_results(plan.results_file) if plan.test is not None and plan.has_results else None
+def _results(plan: PlannedJob) -> dict[float | None, RunResult]:
+    """What the tests of a job found, by their share of raw CLIP, the figures of the job first."""
+    if plan.test is None:
+        return {}
+    return {ratio: read_results(path) for ratio, path in plan.results_files().items() if path.is_file()}
 
 
 def make_table(base: CfgNode, args: argparse.Namespace, planned: Sequence[PlannedJob]) -> ProtocolTable:
     """Aggregate the results of the jobs."""
     protocol = protocol_class(args.protocol)
-    found = {plan.job.name: result for plan in planned if (result := _result(plan))}
-    results = {plan.job.name: (plan.job, found[plan.job.name].metrics) for plan in planned if plan.job.name in found}
+    every = {plan.job.name: _results(plan) for plan in planned}
+    ratios: list[float | None] = list(next((plan.ratios for plan in planned if plan.ratios), ())) or [None]
+    rows = {ratio: {name: results[ratio] for name, results in every.items() if ratio in results} for ratio in ratios}
+    found, *_ = rows.values()
+
+    def cells(results: Mapping[str, RunResult]) -> Mapping[str, Mapping[str, Figure]]:
+        jobs = [plan.job for plan in planned if plan.job.name in results]
+        return protocol.cells({job.name: (job, results[job.name].metrics) for job in jobs})
+
     records = [
         JobRecord(
             name=plan.job.name,
@@ -248,10 +261,17 @@ def make_table(base: CfgNode, args: argparse.Namespace, planned: Sequence[Planne
     published = published_for(read_published(_PUBLISHED_FILE), args.protocol, backbone=backbone)
     return ProtocolTable(
         protocol=args.protocol,
-        name=args.name or Path(args.cfg_files[0]).stem,
+        name=_title(args, ratios[0]),
         titles={name: read_traits(Path(args.label_db) / name).title for name in datasets},
         columns=protocol.columns,
-        cells=protocol.cells(results),
+        cells=cells(found),
+        variants={_title(args, ratio): cells(rows[ratio]) for ratio in ratios[1:] if rows[ratio]},
         published=[entry for entry in published if set(entry.cells) & set(datasets)],
         jobs=records,
     )
+
+
+def _title(args: argparse.Namespace, ratio: float | None) -> str:
+    """What our row of a share of raw CLIP is called."""
+    name = args.name or Path(args.cfg_files[0]).stem
+    return f"{name}, {ratio:g} of raw CLIP" if ratio else name

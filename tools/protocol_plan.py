@@ -19,7 +19,7 @@ from slowfast.engine.average_run import averaged_file
 from slowfast.engine.checkpoint_files import checkpoint_path, last_checkpoint
 from slowfast.protocols.base import Job, TableRequest
 from slowfast.protocols.build import build_protocol, protocol_class
-from slowfast.report.results import RESULTS_FILE
+from slowfast.report.results import RESULTS_FILE, mixture_suffix
 from slowfast.utils.parser import assert_and_infer_cfg, cfg_to_yaml
 
 RAW_CLIP = "clip"
@@ -52,6 +52,22 @@ class PlannedJob:
     def results_file(self) -> Path:
         """The figures of the test."""
         return self.folder / RESULTS_FILE
+
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        """Shares of raw CLIP that the test mixes in; empty for the weights as they are, and for raw CLIP itself."""
+        cfg = self.test
+        return tuple(cfg.TEST.PATCHING_RATIOS) if cfg is not None and cfg.TEST.CUSTOM_LOAD else ()
+
+    def results_files(self) -> dict[float | None, Path]:
+        """The figures of every share, the first of which are those of the test; None stands for no share."""
+        if not self.ratios:
+            return {None: self.results_file}
+        stem, suffix = self.results_file.stem, self.results_file.suffix
+        return {
+            ratio: self.results_file.with_name(f"{stem}{mixture_suffix(ratio, self.ratios)}{suffix}")
+            for ratio in self.ratios
+        }
 
     @property
     def has_results(self) -> bool:

@@ -42,9 +42,9 @@ def _replay(args: argparse.Namespace) -> None:
 
     from slowfast.config.identity import config_of_text
     from slowfast.datasets.build import build_mixup
-    from slowfast.engine.build import load_into
     from slowfast.engine.precision import choose_precision
     from slowfast.engine.replay import read_replay, repeat_step
+    from slowfast.engine.tested_weights import load_into
     from slowfast.methods.build import build_method
     from slowfast.protocols.build import build_protocol
     from slowfast.report.table import format_table

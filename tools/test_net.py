@@ -14,7 +14,7 @@ from slowfast.config.node import CfgNode
 from slowfast.datasets.build import build_pool, build_pool_loader
 from slowfast.datasets.inputs import inputs_sha256
 from slowfast.datasets.pool import VideoPool
-from slowfast.engine.build import load_test_weights
+from slowfast.engine.build import read_test_weights
 from slowfast.engine.evaluator import EvalConfig, gather_bad, score_videos
 from slowfast.engine.launch import ProcessContext, first_on_machine
 from slowfast.engine.meters import TestMeter
@@ -24,7 +24,7 @@ from slowfast.methods.base import Method
 from slowfast.methods.build import build_method
 from slowfast.protocols.base import EvalProtocol, SplitScore
 from slowfast.protocols.build import build_protocol
-from slowfast.report.results import RunResult, SplitResult, save_predictions, write_results
+from slowfast.report.results import RunResult, SplitResult, mixture_suffix, save_predictions, write_results
 from slowfast.report.split_files import SplitFiles, remove_other_splits
 from slowfast.text.feature_file import read_feature_file
 from slowfast.utils.distributed import barrier, broadcast_object
@@ -51,11 +51,22 @@ def test(context: ProcessContext, cfg: CfgNode) -> None:
     _refuse_rows_without_names(cfg, pool)
     with first_on_machine(context):
         method = build_method(cfg, pool.label_set, training=False, device=context.device)
-    weights = load_test_weights(cfg, method)
-    for views in series:
-        protocol = build_protocol(cfg, views=views)
-        run = TestRun(cfg, context, method, weights=weights, suffix=f"_{views}views" if len(series) > 1 else "")
-        run.run(protocol, build_pool(protocol.eval_splits(), cfg=cfg))
+    weights = read_test_weights(cfg, method)
+    found: list[tuple[float | None, RunResult, Path]] = []
+    for ratio in weights.ratios or (None,):
+        mixture = ""
+        if ratio is not None:
+            weights.load(ratio)
+            mixture = mixture_suffix(ratio, weights.ratios)
+        for views in series:
+            protocol = build_protocol(cfg, views=views)
+            suffix = mixture + (f"_{views}views" if len(series) > 1 else "")
+            run = TestRun(cfg, context, method, weights=weights.path, ratio=ratio, suffix=suffix)
+            written = run.run(protocol, build_pool(protocol.eval_splits(), cfg=cfg))
+            found += [(ratio, *written)] if written else []
+    for ratio, result, path in found if weights.ratios else ():
+        accuracies = ", ".join(f"{name} {result.metrics[name]:.2f}" for name in ("top1_acc", "top5_acc"))
+        logger.info("Share %g of raw CLIP: %s; %s", ratio, accuracies, path)
 
 
 def _refuse_rows_without_names(cfg: CfgNode, pool: VideoPool) -> None:
@@ -81,7 +92,7 @@ def test_inputs(cfg: CfgNode) -> str:
     Raises:
         ValueError: if a list or its class file is not usable.
     """
-    raw = [cfg.TEST.CLIP_ORI_PATH] if cfg.TEST.PATCHING_MODEL else []
+    raw = [cfg.TEST.CLIP_ORI_PATH] if cfg.TEST.PATCHING_MODEL or cfg.TEST.PATCHING_RATIOS else []
     text = [cfg.DATA.TEXT_AUG_FEATURE_FILE] if cfg.DATA.TEXT_AUG else []
     splits = build_protocol(cfg, views=num_views(cfg)[0]).eval_splits()
     folders = dict.fromkeys(split.prefix for split in splits)
@@ -108,21 +119,33 @@ class TestRun:
         context: this process.
         method: what is tested.
         weights: the file that its weights come from, if any.
+        ratio: share of raw CLIP in them, None without TEST.PATCHING_RATIOS.
         suffix: end of the names of the result files.
     """
 
     __test__ = False  # pytest would take the name for a test
 
     def __init__(
-        self, cfg: CfgNode, context: ProcessContext, method: Method, *, weights: Path | None, suffix: str
+        self,
+        cfg: CfgNode,
+        context: ProcessContext,
+        method: Method,
+        *,
+        weights: Path | None,
+        ratio: float | None,
+        suffix: str,
     ) -> None:
-        self.cfg, self.context, self.method, self.weights, self.suffix = cfg, context, method, weights, suffix
+        self.cfg, self.context, self.method = cfg, context, method
+        self.weights, self.ratio, self.suffix = weights, ratio, suffix
         self.output_dir = Path(cfg.OUTPUT_DIR)
         self.model_sha256 = sha256_tensors(method.checkpoint_state())
         self.inputs_sha256 = test_inputs(cfg)
 
-    def run(self, protocol: EvalProtocol, pool: VideoPool) -> None:
+    def run(self, protocol: EvalProtocol, pool: VideoPool) -> tuple[RunResult, Path] | None:
         """Score the videos that no interrupted test has scored yet, then report on all.
+
+        Returns:
+            What was found, and its file; None in processes other than the first.
 
         Raises:
             ValueError: if none of the videos could be decoded.
@@ -142,9 +165,11 @@ class TestRun:
             barrier()  # every process has read what there is before one writes more
             bad = self._score(pool, store)
         barrier()
-        if self.context.rank == 0:
-            self._report(protocol, pool, store, bad)
-            store.remove()
+        if self.context.rank != 0:
+            return None
+        written = self._report(protocol, pool, store, bad)
+        store.remove()
+        return written
 
     def _score(self, pool: VideoPool, store: ScoreStore) -> tuple[str, ...]:
         cfg, context = self.cfg, self.context
@@ -192,7 +217,9 @@ class TestRun:
             parts["start"] = time.time_ns()
         return repr(parts)
 
-    def _report(self, protocol: EvalProtocol, pool: VideoPool, store: ScoreStore, bad: tuple[str, ...]) -> None:
+    def _report(
+        self, protocol: EvalProtocol, pool: VideoPool, store: ScoreStore, bad: tuple[str, ...]
+    ) -> tuple[RunResult, Path]:
         cfg = self.cfg
         num_scored = len(store.scored())
         if len(pool.records) - num_scored > len(bad) + _num_repeated(pool):
@@ -224,11 +251,13 @@ class TestRun:
             model_sha256=self.model_sha256,
             weights=str(self.weights) if self.weights else "",
             weights_sha256=sha256_file(self.weights) if self.weights else "",
+            patching_ratio=self.ratio,
         )
         path = write_results(result, self.output_dir / f"results{self.suffix}.json")
         logger.info("Scored %d of %d videos; wrote %s", result.num_scored, result.num_videos, path)
         final = TestMeter(num_iters=1).final_stats({1: metrics["top1_acc"], 5: metrics["top5_acc"]})
-        log_json_stats(final, self.output_dir)
+        log_json_stats(final if self.ratio is None else {**final, "clip_ratio": self.ratio}, self.output_dir)
+        return result, path
 
     def _save_matrices(self, pool: VideoPool, store: ScoreStore) -> None:
         """Write TEST.SAVE_RESULTS_PATH, rows in the order of the annotation file; one file per split."""

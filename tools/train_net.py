@@ -24,7 +24,6 @@ from slowfast.engine.build import (
     build_step,
     build_train_config,
     how_computed,
-    load_into,
     read_named_checkpoint,
     refuse_other_training,
     training_inputs,
@@ -34,12 +33,15 @@ from slowfast.engine.checkpoint_files import Manifest, checkpoint_folder, find_r
 from slowfast.engine.complexity import describe
 from slowfast.engine.evaluator import EvalConfig, gather_tally, score_videos
 from slowfast.engine.launch import ProcessContext, first_on_machine
+from slowfast.engine.licenses import binding_licenses, tell_licenses
 from slowfast.engine.meters import ValMeter, least_errors, read_validations
 from slowfast.engine.precision import Precision
 from slowfast.engine.progress import Progress
+from slowfast.engine.tested_weights import load_into
 from slowfast.engine.trainer import Trainer
 from slowfast.methods.base import Method
 from slowfast.methods.build import build_method
+from slowfast.models.clip.files import license_record
 from slowfast.protocols.build import build_protocol
 from slowfast.protocols.metrics import Tally
 from slowfast.report.tensorboard import TensorboardWriter
@@ -79,7 +81,8 @@ def train(context: ProcessContext, cfg: CfgNode) -> None:
         logger.info("Model: %s", describe(method, num_frames=cfg.DATA.NUM_FRAMES, side=cfg.DATA.TRAIN_CROP_SIZE))
     step, scaler = build_step(cfg, _wrap(method, cfg, context), optimizer, device=context.device)
     inputs, computed = training_inputs(cfg, train_split), how_computed(cfg, context)
-    start = _initialise(cfg, method, optimizer, scaler, inputs_sha256=inputs, computed=computed)
+    start, license_ = _initialise(cfg, method, optimizer, scaler, inputs_sha256=inputs, computed=computed)
+    computed |= license_record(license_)
     if context.rank == 0:
         save_config(cfg)
     with contextlib.ExitStack() as stack:
@@ -145,23 +148,27 @@ def _initialise(
     *,
     inputs_sha256: str,
     computed: Mapping[str, str | int],
-) -> Progress:
+) -> tuple[Progress, str]:
     """Load what the run starts from, or goes on from.
 
     Returns:
-        Where to start.
+        Where to start, and the licence of what is made of these weights, "" for none.
     """
+    clips = [cfg.MODEL.CLIP_WEIGHTS, cfg.TRAIN.CLIP_ORI_PATH if cfg.TRAIN.LINEAR_CONNECT_CLIMB else None]
+    licenses = binding_licenses(clips)
     # Rank 0 decides: where machines do not share the folder, the others fail instead of starting at another place.
     source = broadcast_object(_find_own(cfg) if is_master() else None)
     epoch_reset = False
     if source is None and cfg.TRAIN.CUSTOM_LOAD:
         custom = read_checkpoint(cfg.TRAIN.CUSTOM_LOAD_FILE, allow_torchscript=cfg.MODEL.CLIP_ALLOW_TORCHSCRIPT)
         load_into(method, custom.model_state, source=custom.path, activation=custom.activation)
+        licenses[str(custom.path)] = custom.license
     if source is None and cfg.TRAIN.CHECKPOINT_FILE_PATH:
         source, epoch_reset = Path(cfg.TRAIN.CHECKPOINT_FILE_PATH), cfg.TRAIN.CHECKPOINT_EPOCH_RESET
     if source is None:
-        return Progress()
+        return Progress(), tell_licenses(licenses)
     checkpoint = read_named_checkpoint(cfg, source)
+    licenses[str(source)] = checkpoint.license
     if not epoch_reset:
         refuse_other_training(cfg, checkpoint, inputs_sha256=inputs_sha256, computed=computed)
     prefixes = (*method.optional_prefixes, *method.transient_prefixes)
@@ -182,7 +189,7 @@ def _initialise(
         )
     behind = f", behind the first {start.videos} videos" if start.videos else ""
     logger.info("Continuing from %s at epoch %d%s", source, start.epoch + 1, behind)
-    return start
+    return start, tell_licenses(licenses)
 
 
 def _find_own(cfg: CfgNode) -> Path | None:

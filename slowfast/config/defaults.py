@@ -148,6 +148,10 @@ _C.TEST.CUSTOM_LOAD_FILE = None
 _C.TEST.PATCHING_MODEL = False
 _C.TEST.PATCHING_RATIO = 0.5
 _C.TEST.CLIP_ORI_PATH = None
+# Shares of raw CLIP, in [0, 1], to test one after the other, whichever file the weights come from: the first gives
+# results.json, a further share R results_clipR.json. Raw CLIP is TEST.CLIP_ORI_PATH; None: CLIP as the run built it.
+# Empty: PATCHING_MODEL decides. Ours.
+_C.TEST.PATCHING_RATIOS = []
 # Clips per video along time, >= 1, or -1 for the series 1, 3, 5, 7, 10; crops per clip, 1 (centre) or 3. A list in
 # NUM_TEMPORAL_CLIPS tests once per entry and replaces NUM_ENSEMBLE_VIEWS. PySlowFast.
 _C.TEST.NUM_ENSEMBLE_VIEWS = 10

@@ -237,6 +237,13 @@ def _check_weights(cfg: CfgNode) -> None:
         if cfg[phase].ENABLE and cfg[phase].CUSTOM_LOAD and not cfg[phase].CUSTOM_LOAD_FILE:
             raise ConfigError(f"{phase}.CUSTOM_LOAD_FILE: is empty, but {phase}.CUSTOM_LOAD is True; name a file")
     test = cfg.TEST
+    if test.PATCHING_MODEL and test.PATCHING_RATIOS:
+        raise ConfigError(
+            f"TEST.PATCHING_RATIOS: {shown(test.PATCHING_RATIOS)} and TEST.PATCHING_MODEL True both mix raw CLIP in; "
+            "set PATCHING_MODEL False, or PATCHING_RATIOS []"
+        )
+    if len({f"{ratio:g}" for ratio in test.PATCHING_RATIOS}) != len(test.PATCHING_RATIOS):
+        raise ConfigError(f"TEST.PATCHING_RATIOS: {shown(test.PATCHING_RATIOS)} names a share twice")
     if not (test.ENABLE and test.PATCHING_MODEL):
         return
     if test.CUSTOM_LOAD and not test.CLIP_ORI_PATH:

@@ -186,6 +186,7 @@ LISTS: dict[str, tuple[Callable[[Any], bool], tuple[int, ...] | None, str]] = {
     "DATA.TRAIN_JITTER_SCALES": (lambda x: is_number(x) and x > 0, (2,), "two numbers > 0"),
     "DATA.TRAIN_JITTER_SCALES_RELATIVE": (lambda x: is_number(x) and x > 0, (0, 2), "no or two numbers > 0"),
     "DATA.TRAIN_JITTER_ASPECT_RELATIVE": (lambda x: is_number(x) and x > 0, (0, 2), "no or two numbers > 0"),
+    "TEST.PATCHING_RATIOS": (lambda x: is_number(x) and 0 <= x <= 1, None, "a list of numbers in [0, 1]"),
     "TEST.NUM_TEMPORAL_CLIPS": (is_count, None, "a list of integers >= 1"),
     "TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN": (is_text, None, "a list of non-empty strings"),
     "MODEL.MASK_STRIDE": (is_count, (3,), "three integers >= 1"),

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from slowfast.engine.checkpoint import read_checkpoint
 from slowfast.models.clip.layouts import CLIP_PREFIX, TEACHER_PREFIX
+from slowfast.models.clip.tc_clip_entries import POSITIONS
 
 METHODS = ("swa", "gwa", "bwa", "ewa")
 DEFAULT_PATTERN = "*_epoch_*.pyth"
@@ -235,6 +236,8 @@ def patch_state(
     patched = dict(model_state)
     for name, clip in clip_state.items():
         tuned = model_state[CLIP_PREFIX + name]
+        if name == POSITIONS and tuned.ndim == 3 and tuned.shape[1:] == clip.shape:
+            clip = clip.expand_as(tuned)
         if tuned.shape != clip.shape:
             raise ValueError(f"patching: {name} is {tuple(tuned.shape)}, in CLIP {tuple(clip.shape)}")
         if tuned.is_floating_point():

@@ -16,9 +16,9 @@ from slowfast.engine.average import (
     find_members,
     missing_epochs,
 )
-from slowfast.models.clip.files import ACTIVATION_ENTRY
+from slowfast.models.clip.files import ACTIVATION_ENTRY, joined_licenses, license_record
 from slowfast.models.clip.layers import Activation
-from slowfast.models.clip.weights import clip_activation, read_clip
+from slowfast.models.clip.weights import clip_activation, read_clip, weights_license
 from slowfast.utils.io import atomic_save
 
 
@@ -69,12 +69,15 @@ def average_run(
         ValueError: if there is no checkpoint in the window, or they do not belong to one model.
     """
     members = find_members(source_dir, config, pattern=pattern)
-    found = {str(path): clip_activation(path) for path in (Path(source_dir) / member.name for member in members)}
+    files = [Path(source_dir) / member.name for member in members]
+    found = {str(path): clip_activation(path) for path in files}
+    licenses = [weights_license(path) for path in files]
     if clip:
         raw = read_clip(clip, allow_torchscript=allow_torchscript)
         found = {clip: raw.activation, **found}
+        licenses.append(weights_license(clip))
         members = [clip_member(lambda: raw.state, name=clip), *members]
-    record = _activation_record(found)
+    record = _activation_record(found) | license_record(joined_licenses(licenses))
     results = average(members, methods, config)
     paths = {}
     for method in methods:

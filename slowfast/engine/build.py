@@ -15,18 +15,19 @@ from slowfast.config.shown import shown
 from slowfast.datasets.inputs import inputs_sha256
 from slowfast.datasets.types import Split
 from slowfast.engine.average import patch_state
-from slowfast.engine.checkpoint import Checkpoint, check_activation, load_model_state, read_checkpoint
+from slowfast.engine.checkpoint import Checkpoint, check_activation, read_checkpoint
 from slowfast.engine.checkpoint_files import last_checkpoint
 from slowfast.engine.interpolated_step import InterpolatedWeightStep, InterpolationConfig, RawClip, clip_parameters
 from slowfast.engine.launch import LaunchPlan, ProcessContext
+from slowfast.engine.licenses import binding_licenses, tell_licenses
 from slowfast.engine.lr_policy import LrSchedule
 from slowfast.engine.optim import DEFAULT_KEYWORD, OptimizerConfig, make_optimizer
 from slowfast.engine.precision import choose_precision
 from slowfast.engine.step import PlainStep, Step, StepConfig
+from slowfast.engine.tested_weights import TestWeights, load_into
 from slowfast.engine.train_config import TrainConfig
 from slowfast.methods.base import Method
 from slowfast.models.clip.experts import experts_like_clip
-from slowfast.models.clip.layers import Activation
 from slowfast.models.clip.layouts import CLIP_PREFIX
 from slowfast.models.clip.weights import read_clip
 from slowfast.utils.logging import get_logger
@@ -289,14 +290,31 @@ def read_named_checkpoint(cfg: CfgNode, source: str | Path) -> Checkpoint:
 
 
 def load_test_weights(cfg: CfgNode, method: Method) -> Path | None:
-    """Load the weights that a test scores into a method.
+    """Load the weights that a test scores into a method; of several TEST.PATCHING_RATIOS, those of the first.
+
+    Returns:
+        The file, or None for CLIP as it was built.
+
+    Raises:
+        ValueError: if the file is not usable.
+    """
+    weights = read_test_weights(cfg, method)
+    if weights.ratios:
+        weights.load(weights.ratios[0])
+    return weights.path
+
+
+def read_test_weights(cfg: CfgNode, method: Method) -> TestWeights:
+    """Read the weights that a test scores, and load them unless raw CLIP is to be mixed in by TEST.PATCHING_RATIOS.
 
     The order is the published one: TEST.CUSTOM_LOAD_FILE if TEST.CUSTOM_LOAD, mixed with raw CLIP if
     TEST.PATCHING_MODEL; else TEST.CHECKPOINT_FILE_PATH, the last checkpoint of OUTPUT_DIR, TRAIN.CHECKPOINT_FILE_PATH,
     and CLIP as it was built.
 
-    Returns:
-        The file, or None for CLIP as it was built.
+    Args:
+        cfg: the resolved configuration.
+        method: as it was built: where TEST.PATCHING_RATIOS needs raw CLIP and TEST.CLIP_ORI_PATH names none, it is
+            what the method holds now.
 
     Raises:
         ValueError: if the file is not usable.
@@ -311,38 +329,39 @@ def load_test_weights(cfg: CfgNode, method: Method) -> Path | None:
         source = test.CHECKPOINT_FILE_PATH or last or cfg.TRAIN.CHECKPOINT_FILE_PATH
     if not source:
         logger.info("Testing CLIP as it was built: no checkpoint is named, and OUTPUT_DIR holds none")
-        return None
+        if test.PATCHING_RATIOS:
+            logger.warning("TEST.PATCHING_RATIOS has no effect: there are no weights to mix raw CLIP into")
+        tell_licenses(binding_licenses([cfg.MODEL.CLIP_WEIGHTS]))
+        return TestWeights(method=method, path=None)
     checkpoint = read_named_checkpoint(cfg, source)
     state = checkpoint.model_state
+    mixes = bool(test.PATCHING_RATIOS) or (test.CUSTOM_LOAD and test.PATCHING_MODEL)
+    clips = [cfg.MODEL.CLIP_WEIGHTS, test.CLIP_ORI_PATH if mixes else None]
+    tell_licenses({str(source): checkpoint.license, **binding_licenses(clips)})
+    if test.PATCHING_RATIOS:
+        clip = _clip_to_mix(cfg, method)
+        return TestWeights(
+            method=method,
+            path=Path(source),
+            ratios=tuple(test.PATCHING_RATIOS),
+            state=state,
+            clip=clip | experts_like_clip(clip, [name.removeprefix(CLIP_PREFIX) for name in state]),
+            activation=checkpoint.activation,
+        )
     if test.CUSTOM_LOAD and test.PATCHING_MODEL:
         clip = _named_clip(cfg, method, key="TEST.CLIP_ORI_PATH", source=test.CLIP_ORI_PATH)
         clip |= experts_like_clip(clip, [name.removeprefix(CLIP_PREFIX) for name in state])
         state = patch_state(clip, state, ratio=test.PATCHING_RATIO)
         logger.info("Mixed raw CLIP into the weights, ratio %s", test.PATCHING_RATIO)
     load_into(method, state, source=source, activation=checkpoint.activation)
-    return Path(source)
+    return TestWeights(method=method, path=Path(source))
 
 
-def load_into(
-    method: Method, state: dict[str, Tensor], *, source: str | Path, activation: Activation | None = None
-) -> None:
-    """Load weights into a method; only what the method declares optional or transient may differ.
-
-    Args:
-        method: the unwrapped method.
-        state: weights under our names.
-        source: the file, for the error.
-        activation: what they were trained with, None where it is unknown.
-
-    Raises:
-        ValueError: if the weights do not fit, or the method has another activation.
-    """
-    check_activation(method, activation, source=source)
-    report = load_model_state(
-        method,
-        state,
-        source=source,
-        allow_missing=(*method.optional_prefixes, *method.transient_prefixes),
-        allow_unexpected=(*method.optional_prefixes, *method.transient_prefixes),
-    )
-    logger.info("Loaded %s; %d optional entries absent, %d not used", source, len(report.missing), len(report.unused))
+def _clip_to_mix(cfg: CfgNode, method: Method) -> dict[str, Tensor]:
+    """Raw CLIP of TEST.CLIP_ORI_PATH, or the one that the method was built from, in the memory of the CPU."""
+    source = cfg.TEST.CLIP_ORI_PATH
+    if source:
+        return _named_clip(cfg, method, key="TEST.CLIP_ORI_PATH", source=source)
+    logger.info("TEST.PATCHING_RATIOS: raw CLIP is the CLIP that the model was built from")
+    own = clip_parameters(method, source="TEST.PATCHING_RATIOS")
+    return {name: parameter.detach().to("cpu", copy=True) for name, parameter in own.items()}

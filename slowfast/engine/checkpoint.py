@@ -14,7 +14,7 @@ from slowfast.config.shown import shown
 from slowfast.engine.checkpoint_files import Manifest
 from slowfast.engine.optimizer_state import is_optimizer_state, load_optimizer_state
 from slowfast.engine.progress import Progress
-from slowfast.models.clip.files import ACTIVATION_ENTRY, WeightFile, read_weight_file
+from slowfast.models.clip.files import ACTIVATION_ENTRY, LICENSE_ENTRY, WeightFile, license_record, read_weight_file
 from slowfast.models.clip.layers import Activation, activation_of
 from slowfast.models.clip.layouts import (
     CLIP_PREFIX,
@@ -33,7 +33,7 @@ FORMAT = "slowfast-stdd/1"
 _STATE = "model_state"
 _RESERVED = (
     "epoch", "progress", _STATE, "optimizer_state", "scaler_state", "cfg", "inputs_sha256", "computed", "format",
-    ACTIVATION_ENTRY,
+    ACTIVATION_ENTRY, LICENSE_ENTRY,
 )  # fmt: skip
 
 
@@ -53,6 +53,7 @@ class Checkpoint:
         computed: how the run computed, "dtype" and "processes", empty where the file does not say.
         is_ours: whether this project wrote it.
         activation: activation of its CLIP, None where the file does not say.
+        license: licence of the weights, "" where nothing says that one binds.
         extra: every other entry of the file.
     """
 
@@ -67,6 +68,7 @@ class Checkpoint:
     computed: Mapping[str, Any] = field(default_factory=dict)
     is_ours: bool = False
     activation: Activation | None = None
+    license: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -106,7 +108,8 @@ def save_checkpoint(
         model_state: state dict of the method; the frozen teacher and DDP's "module." are left out.
         cfg_text: configuration as YAML text.
         inputs_sha256: hash of what the run reads.
-        computed: how the run computes: "dtype", "processes".
+        computed: how the run computes: "dtype", "processes"; and "license", that of the weights that it started from,
+            which becomes an entry of its own.
         optimizer_state: state dict of the optimiser.
         scaler_state: state dict of the gradient scaler, None without one.
         activation: activation of the method's CLIP, None without one.
@@ -118,14 +121,17 @@ def save_checkpoint(
     if not is_master():
         return
     target = Path(path)
+    how = dict(computed or {})
+    license_ = str(how.pop(LICENSE_ENTRY, ""))
     content: dict[str, Any] = {
         "epoch": progress.epoch - 1,
         "progress": progress.to_dict(),
         "model_state": _without_teacher(model_state),
         "cfg": str(cfg_text),
         "inputs_sha256": inputs_sha256,
-        "computed": dict(computed or {}),
+        "computed": how,
         "format": FORMAT,
+        **license_record(license_),
     }
     if optimizer_state is not None:
         content["optimizer_state"] = dict(optimizer_state)
@@ -181,6 +187,7 @@ def read_checkpoint(
         computed=content["computed"] if isinstance(content.get("computed"), Mapping) else {},
         is_ours=content.get("format") == FORMAT,
         activation=file.activation(),
+        license=file.license(),
         extra={key: value for key, value in content.items() if key not in _RESERVED},
     )
 

@@ -15,6 +15,7 @@ from slowfast.methods.base import MethodOutput
 from slowfast.models.clip.arch import ClipSizes
 from slowfast.models.clip.layouts import CLIP_PREFIX
 from slowfast.models.clip.model import CLIP
+from slowfast.models.clip.tc_clip_entries import of_one_frame
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,8 +139,12 @@ class InterpolatedWeightStep(Step):
         )
 
 
-def clip_parameters(method: nn.Module) -> dict[str, Tensor]:
+def clip_parameters(method: nn.Module, *, source: str = "TRAIN.LINEAR_CONNECT_CLIMB") -> dict[str, Tensor]:
     """Find the parameters of a method that raw CLIP has too, trainable or not, under OpenAI's names.
+
+    Args:
+        method: the unwrapped method.
+        source: the key that asks for them, for the error.
 
     Returns:
         The parameters themselves, not copies.
@@ -153,7 +158,7 @@ def clip_parameters(method: nn.Module) -> dict[str, Tensor]:
         if name.startswith(CLIP_PREFIX)
     }
     with torch.device("meta"):
-        names = dict(CLIP(ClipSizes.from_state_dict(own, source="TRAIN.LINEAR_CONNECT_CLIMB")).named_parameters())
+        names = dict(CLIP(ClipSizes.from_state_dict(of_one_frame(own), source=source)).named_parameters())
     return {name: own[name] for name in names}
 
 

@@ -50,7 +50,7 @@ def table_section(runs: Sequence[Named]) -> Markup | None:
             (named, named.run.table) for named in runs if named.run.table and named.run.table.protocol == protocol
         ]
         published = {(row.name, row.source): row for _, made in tables for row in made.published}
-        ours = [(named.name, made.ours) for named, made in tables]
+        ours = [(named.name, row) for named, made in tables for row in (made.ours, *made.variants)]
         titles = {key: title for _, made in tables for key, title in {**made.titles, **made.columns}.items()}
         columns = _columns([row for _, row in ours] + list(published.values()), list(titles))
         groups = Counter(titles.get(dataset, dataset) for dataset, _ in columns)

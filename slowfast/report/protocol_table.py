@@ -51,6 +51,7 @@ class ProtocolTable:
         titles: dataset -> its title, in the order of the columns.
         columns: metric -> its title.
         cells: our figures, dataset -> metric -> figure; what is not there yet is left out.
+        variants: title -> figures of the same weights with other shares of raw CLIP, in the form of `cells`.
         published: rows to compare with.
         jobs: the runs behind our figures.
     """
@@ -60,12 +61,13 @@ class ProtocolTable:
     titles: Mapping[str, str]
     columns: Mapping[str, str]
     cells: Mapping[str, Mapping[str, Figure]]
+    variants: Mapping[str, Mapping[str, Mapping[str, Figure]]] = field(default_factory=dict)
     published: Sequence[PublishedEntry] = ()
     jobs: Sequence[JobRecord] = ()
 
     def used_columns(self) -> list[tuple[str, str]]:
         """Dataset and metric of each column that some row fills."""
-        rows: list[Row] = [self.cells, *(entry.cells for entry in self.published)]
+        rows: list[Row] = [self.cells, *self.variants.values(), *(entry.cells for entry in self.published)]
         return [
             (dataset, metric)
             for dataset in self.titles
@@ -76,7 +78,8 @@ class ProtocolTable:
     def rows(self) -> list[tuple[str, list[str]]]:
         """Title and cells of each row, ours first; an empty cell is "-"."""
         columns = self.used_columns()
-        rows = [(self.name, [_text(self.cells, *column) for column in columns])]
+        ours = {self.name: self.cells, **self.variants}
+        rows = [(name, [_text(cells, *column) for column in columns]) for name, cells in ours.items()]
         rows += [(entry.name, [_text(entry.cells, *column) for column in columns]) for entry in self.published]
         return rows
 
@@ -84,7 +87,9 @@ class ProtocolTable:
         """The table in Markdown, with the sources of the published rows."""
         header = ["accuracy, %", *(f"{self.titles[d]} {self.columns[m]}" for d, m in self.used_columns())]
         rows = self.rows()
-        body = [[f"**{rows[0][0]}** (ours)", *rows[0][1]], *([name, *cells] for name, cells in rows[1:])]
+        num_ours = 1 + len(self.variants)
+        body = [[f"**{name}** (ours)", *cells] for name, cells in rows[:num_ours]]
+        body += [[name, *cells] for name, cells in rows[num_ours:]]
         lines = [format_table(header, body), ""]
         lines += [f"- {entry.name}: {entry.source}{_note(entry.note)}" for entry in self.published]
         short = [job for job in self.jobs if job.coverage is not None and job.coverage < 100]
@@ -122,10 +127,8 @@ class ProtocolTable:
             "name": self.name,
             "titles": dict(self.titles),
             "columns": dict(self.columns),
-            "cells": {
-                dataset: {metric: asdict(figure) for metric, figure in metrics.items()}
-                for dataset, metrics in self.cells.items()
-            },
+            "cells": _plain_cells(self.cells),
+            "variants": [{"name": name, "cells": _plain_cells(cells)} for name, cells in self.variants.items()],
             "published": [asdict(entry) for entry in self.published],
             "jobs": [asdict(job) for job in self.jobs],
         }
@@ -151,6 +154,12 @@ def refuse_other_table(path: str | Path, protocol: str) -> None:
         found = "not a table"
     if found != protocol:
         raise ValueError(f"{source}: is {found}, which a table of {protocol} would replace; change OUTPUT_DIR")
+
+
+def _plain_cells(cells: Mapping[str, Mapping[str, Figure]]) -> dict[str, dict[str, Any]]:
+    return {
+        dataset: {metric: asdict(figure) for metric, figure in metrics.items()} for dataset, metrics in cells.items()
+    }
 
 
 Row = Mapping[str, Mapping[str, Figure]] | Mapping[str, Mapping[str, PublishedFigure]]

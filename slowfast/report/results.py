@@ -6,7 +6,7 @@ import json
 import math
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ class RunResult:
         weights: file of the weights, "" for weights that came from no file.
         weights_sha256: its hash, "" likewise.
         model_sha256: hash of the tensors that were scored, whatever file, mixture or seed they came from.
+        patching_ratio: share of raw CLIP in them, of TEST.PATCHING_RATIOS; None, and not written, without that key.
         versions: package -> version.
         git_revision: commit of the code, None outside a checkout.
     """
@@ -81,6 +82,7 @@ class RunResult:
     weights: str = ""
     weights_sha256: str = ""
     missing: tuple[str, ...] = ()
+    patching_ratio: float | None = None
     versions: dict[str, str] = field(default_factory=package_versions)
     git_revision: str | None = field(default_factory=git_revision)
 
@@ -98,6 +100,16 @@ class RunResult:
         }
 
 
+def mixture_suffix(ratio: float, ratios: Sequence[float]) -> str:
+    """What TEST.PATCHING_RATIOS adds to the names of a test's files.
+
+    Args:
+        ratio: share of raw CLIP that was tested.
+        ratios: all that are tested. The first gives the figures of the run, in files of the usual names.
+    """
+    return "" if ratio == ratios[0] else f"_clip{ratio:g}"
+
+
 def to_dict(result: RunResult) -> dict[str, Any]:
     """The content of `results.json`."""
     content = asdict(result)
@@ -106,6 +118,8 @@ def to_dict(result: RunResult) -> dict[str, Any]:
     content["missing"] = [redact(line) for line in result.missing]
     for split in content["splits"].values():
         split["csv"] = redact(split["csv"])
+    if result.patching_ratio is None:
+        del content["patching_ratio"]
     return {"format": FORMAT, "coverage": result.coverage, **content}
 
 
@@ -161,6 +175,8 @@ def validate_results(content: object, *, source: str) -> None:
         raise ValueError(f"{source}: holds {type(content).__name__}, expected an object")
     for key, (check, expected) in _SCHEMA.items():
         if key not in content:
+            if key in _OPTIONAL:
+                continue
             raise ValueError(f"{source}: {key} is absent; expected {expected}")
         if not check(content[key]):
             raise ValueError(f"{source}: {key} is {content[key]!r}; expected {expected}")
@@ -242,6 +258,8 @@ _SCHEMA = {
     "model_sha256": (_is_hash, "64 hexadecimal digits"),
     "weights": (lambda v: isinstance(v, str), "a file name or an empty string"),
     "weights_sha256": (lambda v: v == "" or _is_hash(v), "64 hexadecimal digits or an empty string"),
+    "patching_ratio": (lambda v: _is_number(v) and 0 <= v <= 1, "a number in [0, 1]"),
     "versions": (lambda v: _is_table(v, str), "an object of strings"),
     "git_revision": (lambda v: v is None or isinstance(v, str), "a string or null"),
 }
+_OPTIONAL = ("patching_ratio",)

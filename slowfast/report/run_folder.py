@@ -24,7 +24,7 @@ RESULTS_FORMATS = ("slowfast-stdd/results/1", "slowfast-stdd/results/2")
 TABLE_FORMAT = "slowfast-stdd/table/1"
 CONFIG_FILE = "config.yaml"
 SPLITS_FOLDER, JOBS_FOLDER = "splits", "jobs"
-FACTS = ("weights", "weights_sha256", "model_sha256", "config_sha256", "git_revision", "seed")
+FACTS = ("weights", "weights_sha256", "model_sha256", "patching_ratio", "config_sha256", "git_revision", "seed")
 _NOT_CURVES = {"dt", "dt_data", "dt_net", "gpu_mem", "RAM", "eta", "epoch", "top1_err", "top5_err"}
 
 Points = tuple[tuple[float, float], ...]
@@ -105,11 +105,13 @@ class Table:
     Attributes:
         titles: dataset -> how to write it, in the order of the columns.
         columns: metric -> how to write it, likewise.
+        variants: further rows of ours: the same weights with other shares of raw CLIP.
     """
 
     protocol: str
     ours: Row
     published: tuple[Row, ...]
+    variants: tuple[Row, ...] = ()
     titles: Mapping[str, str] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
 
@@ -216,15 +218,19 @@ def parse_evaluation(content: Mapping[str, Any], path: Path, damages: list[str])
 
 def parse_table(content: Mapping[str, Any]) -> Table:
     """Read the content of the results.json of a table, leniently."""
-    published = content.get("published")
-    rows = [_mapping(entry) for entry in published] if isinstance(published, list) else []
     return Table(
         protocol=str(content.get("protocol", "")),
         ours=_parse_row(content),
-        published=tuple(_parse_row(row) for row in rows if row),
+        published=_parse_rows(content.get("published")),
+        variants=_parse_rows(content.get("variants")),
         titles={str(key): str(title) for key, title in _mapping(content.get("titles")).items()},
         columns={str(key): str(title) for key, title in _mapping(content.get("columns")).items()},
     )
+
+
+def _parse_rows(entries: object) -> tuple[Row, ...]:
+    rows = [_mapping(entry) for entry in entries] if isinstance(entries, list) else []
+    return tuple(_parse_row(row) for row in rows if row)
 
 
 def _parse_row(content: Mapping[str, Any]) -> Row:

@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from slowfast.engine.score_store import ScoreStore
 from slowfast.report.results import read_results
 from slowfast.utils.io import sha256_file
 
@@ -328,6 +329,79 @@ def test_patching_mixes_in_raw_clip(averaged, net, tiny_weights, tmp_path):
     assert torch.equal(mixed[1.0], plain)
     assert not torch.equal(mixed[0.5], plain)
     assert not torch.equal(mixed[0.5], tuned)
+
+
+def test_shares_of_raw_clip_in_one_run(averaged, net, tiny_weights, tmp_path, json_lines):
+    """TC-CLIP's weight ensemble: the pure model and mixtures, each with figures of its own."""
+    load = {"TEST.CUSTOM_LOAD": True, "TEST.CUSTOM_LOAD_FILE": averaged, "TEST.SAVE_RESULTS_PATH": "scores.pkl"}
+    patch = {**load, "TEST.PATCHING_MODEL": True, "TEST.CLIP_ORI_PATH": tiny_weights, "TEST.PATCHING_RATIO": 0.3}
+    single = {None: predictions(net, tmp_path / "tuned", load), 0.3: predictions(net, tmp_path / "single", patch)}
+    folder = tmp_path / "shares"
+    options = {"OUTPUT_DIR": folder, "TRAIN.ENABLE": False, **load, "TEST.PATCHING_RATIOS": "[0.0, 0.3]"}
+    status, out, err = net(options)
+    assert (status, err) == (0, "")
+    assert {path.name for path in folder.iterdir()} == {
+        "config.yaml", "json_stats.log", "stdout.log", "results.json", "results_clip0.3.json", "scores.pkl",
+        "scores_clip0.3.pkl", "splits", "splits_clip0.3",
+    }  # fmt: skip
+    pure, mixed = (read_results(folder / f"results{suffix}.json") for suffix in ("", "_clip0.3"))
+    assert (pure.patching_ratio, mixed.patching_ratio) == (0.0, 0.3)
+    assert pure.model_sha256 == read_results(tmp_path / "tuned" / "results.json").model_sha256
+    assert mixed.model_sha256 == read_results(tmp_path / "single" / "results.json").model_sha256
+    for suffix, ratio in (("", None), ("_clip0.3", 0.3)):
+        with (folder / f"scores{suffix}.pkl").open("rb") as file:
+            assert torch.equal(pickle.load(file)[0], single[ratio])
+    assert [line["clip_ratio"] for line in json_lines(folder / "json_stats.log")] == [0.0, 0.3]
+    told = [line.partition("Share ")[2] for line in out.splitlines() if "Share " in line]
+    assert [line.split(" of ")[0] for line in told] == ["0", "0.3"]
+    assert told[1].endswith(f"top5_acc 100.00; {folder / 'results_clip0.3.json'}")
+    assert "patching_ratio" not in (tmp_path / "tuned" / "results.json").read_text(encoding="utf-8")
+
+
+def test_an_interrupted_share_goes_on_with_its_own_scores(averaged, net, tmp_path, monkeypatch):
+    options = {"OUTPUT_DIR": tmp_path, "TRAIN.ENABLE": False, "TEST.CHECKPOINT_FILE_PATH": averaged}
+    options |= {"TEST.PATCHING_RATIOS": "[0.3, 0.6]", "TEST.SAVE_RESULTS_PATH": "scores.pkl", "TEST.BATCH_SIZE": 1}
+    assert net(options)[0] == 0
+    with (tmp_path / "scores_clip0.6.pkl").open("rb") as file:
+        whole = pickle.load(file)[0]
+    append, calls = ScoreStore.append, []
+
+    def fail(self, batch):
+        if self.folder.name == "scores_clip0.6":
+            calls.append(batch)
+            if len(calls) == 3:
+                raise OSError("disk is full")
+        append(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ScoreStore, "append", fail)
+        assert net(options)[0] == 1
+    assert (tmp_path / "scores_clip0.6").is_dir()
+    status, out, err = net(options)
+    assert (status, err) == (0, "")
+    assert out.count("Continuing a test: 2 of 5 videos were scored before") == 1
+    assert not (tmp_path / "scores_clip0.6").exists()
+    with (tmp_path / "scores_clip0.6.pkl").open("rb") as file:
+        assert torch.equal(pickle.load(file)[0], whole)
+
+
+def test_a_licence_goes_through_training(trained, net, tmp_path):
+    content = torch.load(trained[0] / "checkpoints" / LAST, weights_only=True)
+    start = tmp_path / "start.pyth"
+    torch.save({"model_state": content["model_state"], "license": "CC-BY-NC-4.0"}, start)
+    options = {"OUTPUT_DIR": tmp_path / "run", "TEST.ENABLE": False, "SOLVER.MAX_EPOCH": 1}
+    status, out, _ = net({**options, "TRAIN.CUSTOM_LOAD": True, "TRAIN.CUSTOM_LOAD_FILE": start})
+    assert (status, out.count("Weights under a licence")) == (0, 1)
+    assert f"{start}: CC-BY-NC-4.0" in out
+    status, out, _ = net({**options, "SOLVER.MAX_EPOCH": 2, "TRAIN.FORCE_RESUME": True})
+    assert (status, out.count("Weights under a licence")) == (0, 1)
+    for epoch in (1, 2):
+        file = tmp_path / "run" / "checkpoints" / f"checkpoint_epoch_{epoch:05d}.pyth"
+        content = torch.load(file, weights_only=True)
+        assert content["license"] == "CC-BY-NC-4.0"
+        assert set(content["computed"]) == {"dtype", "processes"}
+    status, out, _ = net({"OUTPUT_DIR": tmp_path / "run", "TRAIN.ENABLE": False})
+    assert (status, out.count("Weights under a licence")) == (0, 1)
 
 
 # ----------------------------------------------------------------------------------------------------------------- demo

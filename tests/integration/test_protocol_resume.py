@@ -413,3 +413,31 @@ def test_a_failure_leaves_the_table_of_what_was_found(call_tool, table_recipe, k
     table = json.loads((tmp_path / "table" / "results.json").read_text())
     assert list(table["cells"]) == ["kitchen"]
     assert [job["coverage"] for job in table["jobs"]] == [100.0, None]
+
+
+def test_a_table_of_several_shares_of_raw_clip(tabulate, job, tmp_path):
+    weights = tmp_path / "w.pth"
+    assert tabulate("zero_shot", "--source", "kitchen", options={"TRAIN.EVAL_PERIOD": 5})[0] == 0
+    trained = next((tmp_path / "table" / "jobs").rglob("checkpoint_epoch_00002.pyth"))
+    shutil.copy(trained, weights)
+    shutil.rmtree(tmp_path / "table")
+    words = ("zero_shot", "--weights", weights, "--name", "mine")
+    options = {"TEST.PATCHING_RATIOS": "[0.0, 0.3]"}
+    assert tabulate(*words, options=options) == (0, "")
+    content = json.loads((tmp_path / "table" / "results.json").read_text(encoding="utf-8"))
+    assert (content["name"], [row["name"] for row in content["variants"]]) == ("mine", ["mine, 0.3 of raw CLIP"])
+    assert "**mine, 0.3 of raw CLIP** (ours)" in (tmp_path / "table" / "table.md").read_text(encoding="utf-8")
+    files = [job / name for name in ("results.json", "results_clip0.3.json")]
+    pure, mixed = (read_results(file) for file in files)
+    assert pure.model_sha256 != mixed.model_sha256
+    times = [file.stat().st_mtime_ns for file in files]
+    assert tabulate(*words, options=options) == (0, "")
+    assert [file.stat().st_mtime_ns for file in files] == times
+    files[1].unlink()  # as if it had been interrupted before
+    assert tabulate(*words, options=options) == (0, "")
+    assert read_results(files[1]).model_sha256 == mixed.model_sha256
+    assert tabulate(*words, options={"TEST.PATCHING_RATIOS": "[0.3]"}) == (0, "")
+    assert [path.name for path in job.glob("results*.json")] == ["results.json"]
+    assert read_results(files[0]).model_sha256 == mixed.model_sha256
+    content = json.loads((tmp_path / "table" / "results.json").read_text(encoding="utf-8"))
+    assert (content["name"], content["variants"]) == ("mine, 0.3 of raw CLIP", [])

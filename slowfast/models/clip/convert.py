@@ -1,4 +1,4 @@
-"""Account for every entry of a foreign weight file, and write it in our layout or in OpenAI's."""
+"""Account for every entry of a foreign weight file, and write it in our layout, OpenAI's or TC-CLIP's."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ import torch
 from torch import Tensor
 
 from slowfast.models.clip.arch import ClipSizes
-from slowfast.models.clip.files import ACTIVATION_ENTRY
+from slowfast.models.clip.files import ACTIVATION_ENTRY, license_record
 from slowfast.models.clip.layers import Activation
 from slowfast.models.clip.layouts import (
     AUTO,
+    BIAS_TABLE,
     CLIP_PREFIX,
     SIZE_ENTRIES,
     TEACHER_PREFIX,
     TOKEN_EMBEDDING,
     clip_names,
+    tc_clip_names,
     without_wrappers,
 )
 from slowfast.models.clip.model import CLIP
+from slowfast.models.clip.tc_clip_entries import POSITIONS, is_tc_clip_entry, of_one_frame, tc_clip_shapes
 from slowfast.utils.io import atomic_save, atomic_writer
 
-TargetLayout = Literal["ours", "openai"]
+TargetLayout = Literal["ours", "openai", "tc_clip"]
 
 SUFFIXES = (".pth", ".pyth", ".pt", ".safetensors")
 
@@ -68,8 +71,8 @@ class Conversion:
     Attributes:
         sizes: sizes of the model.
         clip: CLIP's own weights under OpenAI's names, in the order of the model.
-        adapters: weights of a temporal module or of experts in the image tower, under the published names.
-        beside: parts of a method outside CLIP, under the published names.
+        adapters: weights of a temporal module or of experts in the image tower, under the names of our checkpoints.
+        beside: parts of a method outside CLIP, likewise.
         renamed: number of entries that the file has under other names, prefixes of wrappers aside.
         left: group of names -> number of entries left behind.
         missing: names that CLIP has and the file lacks.
@@ -114,9 +117,11 @@ def convert(
     found = renamed.clip
     if token_embedding is not None:
         found = {**found, TOKEN_EMBEDDING: token_embedding}
-    sizes = ClipSizes.from_state_dict(found, source=source)
-    with torch.device("meta"):
-        expected = CLIP(sizes).state_dict()
+    more = {name: tensor for name, tensor in found.items() if name.endswith(BIAS_TABLE)}
+    more |= {name: tensor for name, tensor in renamed.beside.items() if is_tc_clip_entry(name)}
+    is_tc_clip = bool(more) or "tc_clip" in (rules.to, renamed.layout)
+    sizes = ClipSizes.from_state_dict(of_one_frame(found) if is_tc_clip else found, source=source)
+    expected, extras = _expected(sizes, found, more if is_tc_clip and rules.to != "openai" else None)
     result = Conversion(sizes=sizes, clip={name: found[name] for name in expected if name in found})
     kept = {*found, *renamed.beside, *renamed.left}
     result.renamed = sum(
@@ -124,18 +129,42 @@ def convert(
     )
     result.left.update(_group(name) for name in renamed.left)
     result.left.update(_group(name) for name in map(without_wrappers, state) if not name.startswith(rules.strip_prefix))
-    for name in expected:
-        if name not in found:
+    for name in (*expected, *extras):
+        if name not in found and name not in more:
             (result.allowed if name.startswith(rules.allow_missing) else result.missing).append(name)
-    result.wrong = [text for name in result.clip if (text := _fault(name, found[name], expected[name]))]
     for name, tensor in found.items():
         if name not in expected:
-            place = result.adapters if _ADAPTER.match(name) and rules.to == "ours" else None
-            _place(result, name, tensor, place, rules)
+            is_known = (name in more and name in extras) or (rules.to == "ours" and _ADAPTER.match(name))
+            _place(result, name, tensor, result.adapters if is_known else None, rules)
     for name, tensor in renamed.beside.items():
-        is_known = rules.to == "ours" and (name.startswith(_TRAINING_ONLY) or name in _HEADS)
+        is_known = name in extras or (rules.to == "ours" and (name.startswith(_TRAINING_ONLY) or name in _HEADS))
         _place(result, name, tensor, result.beside if is_known else None, rules)
+    wanted = expected | extras
+    written = (result.clip | result.adapters | result.beside).items()
+    result.wrong = [text for name, tensor in written if name in wanted and (text := _fault(name, tensor, wanted[name]))]
+    if rules.to == "tc_clip":
+        result.clip.pop(TOKEN_EMBEDDING, None)
+        result.left[_group(TOKEN_EMBEDDING)] += 1
     return result
+
+
+def _expected(
+    sizes: ClipSizes, found: Mapping[str, Tensor], more: Mapping[str, Tensor] | None
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What a model should have: tensors without memory of a CLIP, and of what TC-CLIP adds.
+
+    Args:
+        sizes: of the CLIP.
+        found: CLIP's entries.
+        more: those of TC-CLIP; None where there is no place for any.
+    """
+    with torch.device("meta"):
+        expected = CLIP(sizes).state_dict()
+        if more is None:
+            return expected, {}
+        if found[POSITIONS].ndim == 3:
+            expected[POSITIONS] = torch.empty(len(found[POSITIONS]), *expected[POSITIONS].shape)
+        return expected, {name: torch.empty(shape) for name, shape in tc_clip_shapes(sizes, more).items()}
 
 
 def _place(result: Conversion, name: str, tensor: Tensor, place: dict[str, Tensor] | None, rules: Rules) -> None:
@@ -162,6 +191,8 @@ def _group(name: str) -> str:
         return f"*.{last}"
     if match := _ADAPTER.match(name):
         return f"*.{match[1].rstrip('.')}*"
+    if name.endswith(BIAS_TABLE):
+        return f"*.{last}"
     first, dot, _ = name.partition(".")
     return f"{first}.*" if dot else first
 
@@ -181,9 +212,12 @@ def groups(names: Iterable[str]) -> Counter[str]:
 
 def target_state(conversion: Conversion, to: TargetLayout) -> dict[str, Tensor]:
     """Name the converted weights as the target layout does; every tensor has memory of its own."""
-    prefix = CLIP_PREFIX if to == "ours" else ""
-    state = {prefix + name: tensor for name, tensor in (conversion.clip | conversion.adapters).items()}
-    state |= conversion.beside
+    clip = conversion.clip | conversion.adapters
+    if to == "tc_clip":
+        state = tc_clip_names(clip | conversion.beside)
+    else:
+        prefix = CLIP_PREFIX if to == "ours" else ""
+        state = {prefix + name: tensor for name, tensor in clip.items()} | conversion.beside
     taken: set[int] = set()
     for name, tensor in state.items():
         storage = tensor.untyped_storage()
@@ -193,25 +227,31 @@ def target_state(conversion: Conversion, to: TargetLayout) -> dict[str, Tensor]:
     return state
 
 
-def write_weights(conversion: Conversion, target: Path, *, to: TargetLayout, activation: Activation) -> None:
+def write_weights(
+    conversion: Conversion, target: Path, *, to: TargetLayout, activation: Activation, license_: str = ""
+) -> None:
     """Write converted weights, whole or not at all; missing folders are made.
 
-    A safetensors file has the activation in its metadata. Otherwise ours is ``{"model_state": ..., "clip_activation":
-    ...}``. OpenAI's layout is a plain state dict with the sizes that OpenAI's own has, which stand for QuickGELU; with
-    GELU it is ``{"state_dict": ..., "clip_activation": "gelu"}``, which OpenAI's package, made for QuickGELU, refuses.
+    A safetensors file has the activation, and the licence if there is one, in its metadata. Otherwise ours is
+    ``{"model_state": ..., "clip_activation": ..., "license": ...}``, and TC-CLIP's has ``"model"`` for the first of
+    them. OpenAI's layout is a plain state dict with the sizes that OpenAI's own has, which stand for QuickGELU; with
+    GELU, or a licence, it is ``{"state_dict": ..., "clip_activation": ..., "license": ...}``, which OpenAI's package
+    refuses: it is made for QuickGELU.
 
     Args:
         conversion: without faults.
         target: the file; its suffix chooses the kind.
         to: the layout to write.
         activation: what the weights were trained with.
+        license_: under which they may be used, "" where none binds.
     """
     assert not conversion.faults
     state = target_state(conversion, to)
+    record = {ACTIVATION_ENTRY: activation, **license_record(license_)}
     if target.suffix == ".safetensors":
         from safetensors.torch import save  # needed for this kind of file only
 
-        data = save(state, metadata={"format": "pt", "layout": to, ACTIVATION_ENTRY: activation})
+        data = save(state, metadata={"format": "pt", "layout": to, **record})
         header = _sorted_header(data)
         with atomic_writer(target) as file:
             file.write(header)
@@ -219,13 +259,15 @@ def write_weights(conversion: Conversion, target: Path, *, to: TargetLayout, act
         return
     content: dict[str, Any]
     if to == "ours":
-        content = {"model_state": state, ACTIVATION_ENTRY: activation}
-    elif activation == "quick_gelu":
+        content = {"model_state": state, **record}
+    elif to == "tc_clip":
+        content = {"model": state, **record}
+    elif activation == "quick_gelu" and not license_:
         sizes = conversion.sizes
         values = (sizes.image_size, sizes.context_length, sizes.vocab_size)
         content = {**state, **{name: torch.tensor(value) for name, value in zip(SIZE_ENTRIES, values, strict=True)}}
     else:
-        content = {"state_dict": state, ACTIVATION_ENTRY: activation}
+        content = {"state_dict": state, **record}
     atomic_save(content, target)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,12 @@ from slowfast.utils.io import describe_odd_tensor, expanded, load_tensors, refus
 
 ACTIVATION_ENTRY = "clip_activation"
 """Where our files name the activation: beside ``model_state``, or in the metadata of a safetensors file."""
+
+LICENSE_ENTRY = "license"
+"""Where our files name, likewise, the licence of the weights that they were made from."""
+NON_COMMERCIAL = "CC-BY-NC-4.0"
+"""Licence of TC-CLIP's published weights."""
+_LONGEST_LICENSE = 200
 
 TORCHSCRIPT = "TorchScript archive"
 """What `WeightFile.container` says of one."""
@@ -43,6 +49,7 @@ class WeightFile:
         entry: name of the file's entry that is the state dict, "" where the file is nothing else.
         entries: what lies beside the state dict, by name.
         recorded: the activation that the file itself names, or that its kind implies.
+        recorded_license: the licence that the file itself names, "" for none.
     """
 
     path: Path
@@ -51,6 +58,7 @@ class WeightFile:
     entry: str = ""
     entries: Mapping[str, Any] = field(default_factory=dict)
     recorded: Activation | None = None
+    recorded_license: str = ""
 
     @property
     def is_state_dict(self) -> bool:
@@ -101,6 +109,27 @@ class WeightFile:
             )
         return config.activation
 
+    def license(self) -> str:
+        """Licence of the weights, as far as it is known to bind whoever uses them; "" where nothing says so.
+
+        Raises:
+            ValueError: if the entries of two layouts are mixed.
+        """
+        if self.recorded_license or self.recorded is not None or not isinstance(self.state, Mapping):
+            return self.recorded_license  # a file of ours, which says the activation, would say the licence too
+        names = [without_wrappers(str(name)) for name in self.state]
+        return NON_COMMERCIAL if find_layout(names, source=str(self.path)) == "tc_clip" else ""
+
+
+def joined_licenses(licenses: Iterable[str]) -> str:
+    """Licence of what is made of several files, "" if none of them has one."""
+    return " AND ".join(sorted({part for text in licenses if text for part in text.split(" AND ")}))
+
+
+def license_record(license_: str) -> dict[str, str]:
+    """The entry that passes a licence on, none for an empty one."""
+    return {LICENSE_ENTRY: license_} if license_ else {}
+
 
 TORCHSCRIPT_FLAG = "--allow-torchscript of tools/convert_weights.py"
 """What lets an unpublished TorchScript archive in where nothing else does."""
@@ -149,8 +178,13 @@ def read_weight_file(
     refuse_zip_bomb(path)
     if path.suffix == ".safetensors":
         tensors, metadata = _read_safetensors(path)
-        recorded = _recorded(metadata, source=path)
-        return WeightFile(path=path, container="safetensors", state=tensors, recorded=recorded)
+        return WeightFile(
+            path=path,
+            container="safetensors",
+            state=tensors,
+            recorded=_recorded(metadata, source=path),
+            recorded_license=_recorded_license(metadata),
+        )
     if is_torchscript(path):
         if not allow_torchscript:
             _require_published(path, flag=torchscript_flag)
@@ -173,6 +207,7 @@ def read_weight_file(
         entry=entry,
         entries={name: value for name, value in content.items() if name != entry} if entry else {},
         recorded=_recorded(content, source=path),
+        recorded_license=_recorded_license(content),
     )
 
 
@@ -205,6 +240,11 @@ def _recorded(content: object, *, source: Path) -> Activation | None:
         return checked_activation(content[ACTIVATION_ENTRY], source=f"{source}: {ACTIVATION_ENTRY}")
     # The state dict of one of OpenAI's archives carries the sizes, open_clip's do not.
     return "quick_gelu" if all(name in content for name in SIZE_ENTRIES) else None
+
+
+def _recorded_license(content: object) -> str:
+    value = content.get(LICENSE_ENTRY) if isinstance(content, Mapping) else None
+    return " ".join(value.split())[:_LONGEST_LICENSE] if isinstance(value, str) else ""
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:

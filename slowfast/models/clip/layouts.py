@@ -19,6 +19,8 @@ TEACHER_PREFIX = "raw_model."
 AUTO = "auto"
 
 TOKEN_EMBEDDING = "token_embedding.weight"
+WITHOUT_TOKENS = {"vifi": "ViFi-CLIP", "tc_clip": "TC-CLIP"}
+"""Layouts whose files lack it -> the project that does not save it."""
 SIZE_ENTRIES = ("input_resolution", "context_length", "vocab_size")
 """Entries of OpenAI's archives that are sizes, not weights."""
 _WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
@@ -116,8 +118,9 @@ def find_layout(names: Iterable[str], *, source: str) -> str | None:
     """
     names = list(names)
     found = [key for key, layout in LAYOUTS.items() if layout.is_of(names)]
-    if "open_clip" in found and "openai" in found:
-        found.remove("openai")  # open_clip's image tower has OpenAI's names
+    for special, general in _SPECIAL.items():
+        if special in found and general in found:
+            found.remove(general)
     if len(found) > 1:
         raise ValueError(f"{source}: holds names of {len(found)} layouts, {' and '.join(found)}")
     return found[0] if found else None
@@ -151,14 +154,14 @@ def clip_names(state: Mapping[str, Tensor], *, source: str, layout: str = AUTO, 
 
 
 def require_token_embedding(renamed: Renamed, *, source: str) -> None:
-    """Name the way out for files of ViFi-CLIP, which lack the table of tokens.
+    """Name the way out for files of ViFi-CLIP and TC-CLIP, which lack the table of tokens.
 
     Raises:
         ValueError: if this is one.
     """
-    if renamed.layout == "vifi" and TOKEN_EMBEDDING not in renamed.clip:
+    if renamed.layout in WITHOUT_TOKENS and TOKEN_EMBEDDING not in renamed.clip:
         raise ValueError(
-            f"{source}: lacks {TOKEN_EMBEDDING}, which ViFi-CLIP does not save; "
+            f"{source}: lacks {TOKEN_EMBEDDING}, which {WITHOUT_TOKENS[renamed.layout]} does not save; "
             f"python tools/convert_weights.py {source} TARGET --clip ViT-B/16 takes it from the raw CLIP"
         )
 
@@ -294,6 +297,54 @@ def _from_vifi(state: Mapping[str, Tensor], result: Renamed) -> None:
             result.add(name.removeprefix("text_encoder."), tensor)
 
 
+# --- TC-CLIP's ---
+
+PROMPT_CONTEXT = "prompt_learner.ctx"
+PROMPT_GENERATION = "prompt_generation_layer."
+"""What TC-CLIP has beside CLIP: learned words of the prompt, and the layers that change them for each video."""
+BIAS_TABLE = "attn.local_global_bias_table"
+"""And in the blocks of its image tower."""
+
+
+def _from_tc_clip(state: Mapping[str, Tensor], result: Renamed) -> None:
+    """As ViFi-CLIP's, but for the image tower's projections of queries, keys and values, which are apart."""
+    for name, tensor in state.items():
+        short = name.removeprefix("text_encoder.")
+        if name in _TEXT_OF_A_LABEL_SET:
+            result.left.append(name)
+        elif name == PROMPT_CONTEXT or (name != short and short.startswith(PROMPT_GENERATION)):
+            result.beside[short] = tensor
+        elif name.startswith("image_encoder."):
+            result.add("visual." + name.removeprefix("image_encoder."), tensor)
+        else:
+            result.add(short, tensor)
+    _join_projections(result.clip)
+
+
+def tc_clip_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Bring a TC-CLIP's weights, without its table of tokens, to the names of its official checkpoints.
+
+    Args:
+        state: CLIP under OpenAI's names, and what TC-CLIP adds under the names of our checkpoints.
+
+    Returns:
+        Tensors by their official names; each third of a packed projection is a tensor of its own.
+    """
+    found: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if name in ("logit_scale", PROMPT_CONTEXT):
+            found[name] = tensor
+        elif not name.startswith("visual."):
+            found["text_encoder." + name] = tensor
+        elif ".attn.in_proj_" in name:
+            start, kind = name.removeprefix("visual.").split("in_proj_")
+            for letter, part in zip("qkv", tensor.chunk(3), strict=True):
+                found[f"image_encoder.{start}{letter}_proj.{kind}"] = part
+        else:
+            found["image_encoder." + name.removeprefix("visual.")] = tensor
+    return {"module." + name: tensor for name, tensor in found.items()}
+
+
 LAYOUTS: dict[str, Layout] = {
     "ours": Layout(
         title="this project and its relatives (Open-VCLIP, FROSTER, STDD)",
@@ -312,8 +363,16 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "hf": Layout(title="Hugging Face CLIPModel", marks=("vision_model.", "text_model."), rename=_from_hugging_face),
     "vifi": Layout(title="ViFi-CLIP and OST", marks=("image_encoder.", "text_encoder."), rename=_from_vifi),
+    "tc_clip": Layout(
+        title="TC-CLIP",
+        marks=("image_encoder.transformer.resblocks.0.attn.q_proj.", f"text_encoder.{PROMPT_GENERATION}"),
+        rename=_from_tc_clip,
+    ),
 }
 """Layout by the name that --from takes."""
+
+_SPECIAL = {"open_clip": "openai", "tc_clip": "vifi"}
+"""Layouts that have names of another layout too: open_clip's image tower OpenAI's, TC-CLIP's towers ViFi-CLIP's."""
 
 _RELATIVES = tuple(
     (re.compile(pattern), what)
@@ -321,10 +380,6 @@ _RELATIVES = tuple(
         (r"^(model\.)?visual\.layer1\.", "holds a CLIP with a ResNet image tower; only ViT image towers are supported"),
         (r"^visual\.trunk\.", "holds an open_clip model with an image tower of timm, which is no CLIP ViT"),
         (r"^text\.transformer\.(embeddings|encoder)\.", "holds an open_clip model whose text tower is not CLIP's"),
-        (
-            r"^image_encoder\..*\.attn\.(q_proj|local_global_bias_table)|^text_encoder\.prompt_generation_layer\.",
-            "holds a TC-CLIP model, whose attention and text prompting are not CLIP's; it is not read yet",
-        ),
         (r"^logit_bias$|^vision_model\.head\.", "holds a SigLIP model, which is no CLIP"),
     )
 )

@@ -20,6 +20,7 @@ from slowfast.models.clip.files import TORCHSCRIPT, read_weight_file
 from slowfast.models.clip.layers import Activation
 from slowfast.models.clip.layouts import clip_names, require_token_embedding
 from slowfast.models.clip.model import CLIP
+from slowfast.models.clip.torchscript import is_torchscript
 from slowfast.utils.io import expanded, sha256_file
 from slowfast.utils.logging import get_logger
 
@@ -133,6 +134,25 @@ def clip_activation(
     if published_clip(str(source)) is None:
         raise _not_found(source)
     return "quick_gelu"
+
+
+def weights_license(source: str | Path) -> str:
+    """Find out under which licence the file of a CLIP, or a checkpoint, may be used, without loading it.
+
+    Args:
+        source: as for `read_clip`; nothing is downloaded.
+
+    Returns:
+        What the file records, or its layout implies; "" where nothing says so, for the published CLIPs, and for
+        TorchScript archives, which have no place for it.
+
+    Raises:
+        ValueError: if the file is unreadable.
+    """
+    path = expanded(source)
+    if not path.is_file() or is_torchscript(path):
+        return ""
+    return read_weight_file(path, memory_map=True).license()
 
 
 def _not_found(source: str | Path) -> ValueError:

@@ -14,7 +14,13 @@ ALLOWED = allowed_values()
 CHOICES, RANGES, LISTS = ALLOWED.choices, ALLOWED.ranges, ALLOWED.lists
 CHOSEN = {"MODEL.MODEL_NAME": "TemporalClipVideo", "MODEL.ARCH": "vitb16", "DATA.TEST_CROP_SIZE": 224}
 # Keys so short or so alike that one letter less makes another key.
-OTHER_KEY = {"TRAIN.LINEAR_CONNECT_SAMPLE_L", "TRAIN.LINEAR_CONNECT_SAMPLE_R", "TC_CLIP.TOME_D", "TC_CLIP.TOME_R"}
+OTHER_KEY = {
+    "TEST.PATCHING_RATIOS",
+    "TRAIN.LINEAR_CONNECT_SAMPLE_L",
+    "TRAIN.LINEAR_CONNECT_SAMPLE_R",
+    "TC_CLIP.TOME_D",
+    "TC_CLIP.TOME_R",
+}
 
 
 def refusal(key, value, *, check=False, chosen=()):

@@ -36,6 +36,7 @@ def check(*overrides):
         ["SOLVER.CLIP_GRAD_L2NORM", 1],
         ["SOLVER.LR_POLICY", "steps_with_relative_lrs", "SOLVER.STEPS", [0, 10], "SOLVER.LRS", [1, 0.1]],
         ["TEST.PATCHING_MODEL", True],
+        ["TEST.PATCHING_RATIOS", [0.0, 0.3, 1]],
         ["SOLVER.WARMUP_EPOCHS", 2, "SOLVER.MAX_EPOCH", 1, "SOLVER.COSINE_AFTER_WARMUP", True],
     ],
 )
@@ -216,6 +217,16 @@ def test_every_choice_lists_what_is_allowed(key):
             ["TEST.CHECKPOINT_FILE_PATH", "a", "TEST.PATCHING_MODEL", True],
             "TEST.PATCHING_MODEL: True mixes CLIP into TEST.CUSTOM_LOAD_FILE, not into TEST.CHECKPOINT_FILE_PATH; "
             "set TEST.CUSTOM_LOAD True",
+        ),
+        (
+            ["TEST.PATCHING_RATIOS", [0.0, 1.1]],
+            "TEST.PATCHING_RATIOS: expected a list of numbers in [0, 1], found [0.0, 1.1]",
+        ),
+        (["TEST.PATCHING_RATIOS", [0.3, 0, 0.3]], "TEST.PATCHING_RATIOS: [0.3, 0, 0.3] names a share twice"),
+        (
+            ["TEST.PATCHING_MODEL", True, "TEST.PATCHING_RATIOS", [0.3]],
+            "TEST.PATCHING_RATIOS: [0.3] and TEST.PATCHING_MODEL True both mix raw CLIP in; set PATCHING_MODEL False, "
+            "or PATCHING_RATIOS []",
         ),
         (["TRAIN.CUSTOM_LOAD_FILE", 3], "TRAIN.CUSTOM_LOAD_FILE: expected a path or None, found 3"),
         (["SOLVER.CLIP_GRAD_VAL", 0], "SOLVER.CLIP_GRAD_VAL: expected a number > 0 or None, found 0"),

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from slowfast.engine import average as av
+from slowfast.engine.average_run import average_run
+from slowfast.engine.checkpoint import read_checkpoint
 from slowfast.models.clip.arch import ClipSizes
 from slowfast.models.clip.weights import random_clip_state_dict
 
@@ -219,6 +221,27 @@ def test_tool_end_to_end_with_raw_clip(tmp_path):
     torch.testing.assert_close(mean["model_state"]["model.visual.proj"], expected)
 
 
+def test_the_licence_of_an_average(tmp_path):
+    sizes = ClipSizes(
+        image_size=16, patch_size=8, vision_width=64, vision_layers=1, embed_dim=8,
+        text_width=64, text_layers=1, context_length=77, vocab_size=50,
+    )  # fmt: skip
+    tuned = {f"model.{name}": value for name, value in random_clip_state_dict(sizes, seed=1).items()}
+    torch.save({"model_state": tuned}, tmp_path / "checkpoint_epoch_00001.pyth")
+    torch.save({"model_state": tuned, "license": "CC-BY-NC-4.0"}, tmp_path / "checkpoint_epoch_00002.pyth")
+    report = average_run(tmp_path, tmp_path / "out", methods=["swa"], config=av.AverageConfig(start=1, end=2))
+    assert read_checkpoint(report.paths["swa"]).license == "CC-BY-NC-4.0"
+    torch.save({"model_state": tuned, "license": "X"}, tmp_path / "clip.pt")
+    report = average_run(
+        tmp_path,
+        tmp_path / "out",
+        methods=["swa"],
+        config=av.AverageConfig(start=0, end=2),
+        clip=str(tmp_path / "clip.pt"),
+    )
+    assert read_checkpoint(report.paths["swa"]).license == "CC-BY-NC-4.0 AND X"
+
+
 def test_tool_exit_codes(tmp_path):
     missing = tool("--source-dir", tmp_path / "no", "--output-dir", tmp_path)
     assert missing.returncode == 1
@@ -252,6 +275,13 @@ def test_patching_mixes_in_fp32_and_copies_the_rest():
     assert torch.equal(patched["model.b"], torch.full((2,), 0.7))
     assert patched["projector_v.w"] is state["projector_v.w"]
     assert torch.equal(state["model.b"], torch.zeros(2))
+
+
+def test_positions_of_every_frame_are_mixed_with_those_of_clip():
+    name = "visual.positional_embedding"
+    tuned = {f"model.{name}": torch.arange(12.0).view(2, 3, 2)}
+    found = av.patch_state({name: torch.ones(3, 2)}, tuned, ratio=0.5)[f"model.{name}"]
+    assert torch.equal(found, (torch.arange(12.0).view(2, 3, 2) + 1) / 2)
 
 
 def test_patching_errors():

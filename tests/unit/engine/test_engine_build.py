@@ -7,7 +7,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from slowfast.config.defaults import get_cfg
-from slowfast.engine.build import build_lr_schedule, build_optimizer, load_test_weights
+from slowfast.engine.build import (
+    build_lr_schedule,
+    build_optimizer,
+    load_test_weights,
+    read_test_weights,
+)
+from slowfast.engine.licenses import tell_licenses
 from slowfast.engine.lr_policy import learning_rate
 from slowfast.models.build import build_clip
 from slowfast.models.clip.weights import random_clip_state_dict
@@ -214,3 +220,65 @@ def test_weights_of_another_activation_are_not_tested(method, tiny_state, tmp_pa
         ValueError, match=r"^TEST\.CLIP_ORI_PATH: .*clip\.pt: was trained with the activation gelu, but"
     ):
         load_test_weights(custom_load(CUSTOM_LOAD_FILE=str(tmp_path / "x.pyth"), **keys), method)
+
+
+def test_shares_of_the_clip_that_the_model_was_built_from(build_tiny, tiny_state, tmp_path):
+    """Raw CLIP is what the method held before; adapters and what lies beside CLIP stay as the file has them."""
+    holder = nn.Module()
+    holder.model = build_tiny("stadapt_zeroinit")
+    for block in holder.model.visual.transformer.resblocks:
+        block.add_experts(1)
+    holder.projector_v = nn.Linear(2, 2)
+    holder.optional_prefixes = holder.transient_prefixes = ()
+    raw = {name: tensor.clone() for name, tensor in holder.state_dict().items()}
+    tuned = {name: torch.randn_like(tensor) for name, tensor in raw.items()}
+    torch.save({"model_state": tuned}, tmp_path / "x.pyth")
+    cfg = get_cfg()
+    cfg.TEST.CHECKPOINT_FILE_PATH, cfg.TEST.PATCHING_RATIOS = str(tmp_path / "x.pyth"), [0.25, 0.0, 1.0]
+    weights = read_test_weights(cfg, holder)
+    assert (weights.path, weights.ratios) == (tmp_path / "x.pyth", (0.25, 0.0, 1.0))
+    assert all(torch.equal(tensor, raw[name]) for name, tensor in holder.state_dict().items())
+    for ratio in (*weights.ratios, 0.25):
+        weights.load(ratio)
+        for name, found in holder.state_dict().items():
+            clip = tiny_state.get(re.sub(r"experts_(head|tail)\.0\.", "mlp.", name.removeprefix("model.")))
+            expected = tuned[name] if clip is None else ratio * clip + (1 - ratio) * tuned[name]
+            assert torch.allclose(found, expected, atol=1e-6), name
+            assert ratio or torch.equal(found, tuned[name])
+    assert load_test_weights(cfg, holder) == tmp_path / "x.pyth"  # the first share, for predictions on one's own videos
+
+
+def test_shares_of_another_clip(method, tiny_sizes, tiny_state, tmp_path):
+    other = random_clip_state_dict(tiny_sizes, seed=5)
+    torch.save({"model_state": {f"model.{name}": tensor for name, tensor in tiny_state.items()}}, tmp_path / "x.pyth")
+    torch.save(other, tmp_path / "clip.pt")
+    keys = {"PATCHING_RATIOS": [1.0], "CLIP_ORI_PATH": str(tmp_path / "clip.pt")}
+    load_test_weights(custom_load(CUSTOM_LOAD_FILE=str(tmp_path / "x.pyth"), **keys), method)
+    assert all(torch.equal(tensor, other[name]) for name, tensor in method.model.state_dict().items())
+
+
+def test_shares_without_weights_are_said(method, tmp_path, caplog):
+    cfg = get_cfg()
+    cfg.OUTPUT_DIR, cfg.TEST.PATCHING_RATIOS = str(tmp_path), [0.0, 0.3]
+    with caplog.at_level(logging.WARNING):
+        assert read_test_weights(cfg, method).ratios == ()
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert warning == "TEST.PATCHING_RATIOS has no effect: there are no weights to mix raw CLIP into"
+
+
+def test_one_line_about_licences(method, tiny_state, tmp_path, caplog):
+    named = {f"model.{name}": tensor for name, tensor in tiny_state.items()}
+    torch.save({"model_state": named, "license": "CC-BY-NC-4.0"}, tmp_path / "x.pyth")
+    torch.save({"model_state": named, "license": "Apache-2.0"}, tmp_path / "clip.pyth")
+    cfg = custom_load(CUSTOM_LOAD_FILE=str(tmp_path / "x.pyth"))
+    cfg.MODEL.CLIP_WEIGHTS = str(tmp_path / "clip.pyth")
+    with caplog.at_level(logging.WARNING):
+        load_test_weights(cfg, method)
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert warning.endswith(f": {tmp_path / 'x.pyth'}: CC-BY-NC-4.0; {tmp_path / 'clip.pyth'}: Apache-2.0")
+    assert tell_licenses({"a": "CC-BY-NC-4.0", "b": "", "c": "Apache-2.0 AND CC-BY-NC-4.0"}) == (
+        "Apache-2.0 AND CC-BY-NC-4.0"
+    )
+    caplog.clear()
+    assert tell_licenses({"a": ""}) == ""
+    assert not caplog.records

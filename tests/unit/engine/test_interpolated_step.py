@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from slowfast.config.defaults import get_cfg
-from slowfast.engine.build import build_optimizer, build_step, load_into
+from slowfast.engine.build import build_optimizer, build_step
 from slowfast.engine.interpolated_step import InterpolatedWeightStep, InterpolationConfig, RawClip, clip_parameters
 from slowfast.engine.precision import Precision
 from slowfast.engine.step import PlainStep, StepConfig
+from slowfast.engine.tested_weights import load_into
 from slowfast.methods.build import build_method
 from slowfast.models.temporal import TEMPORAL_BLOCKS
 

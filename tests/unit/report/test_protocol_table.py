@@ -5,6 +5,7 @@ import pytest
 from slowfast.protocols.base import Figure
 from slowfast.report.protocol_table import JobRecord, ProtocolTable, refuse_other_table
 from slowfast.report.published import PublishedEntry, PublishedFigure
+from slowfast.report.run_folder import parse_table
 
 ENTRY = PublishedEntry(
     name="CLIP & co_1",
@@ -60,6 +61,16 @@ def test_ours_comes_first_and_an_unknown_figure_stays_empty():
         ("CLIP & co_1", ["-", "73.8 ± 0.6", "-"]),
         ("STDD", ["-", "-", "-"]),
     ]
+
+
+def test_other_shares_of_raw_clip_are_rows_of_ours(tmp_path):
+    mixed = table(variants={"ours, 0.3 of raw CLIP": {"ucf101": {"half_mean": Figure(mean=2.0)}}})
+    assert mixed.used_columns()[2] == ("ucf101", "half_mean")
+    assert [name for name, _ in mixed.rows()] == ["ours", "ours, 0.3 of raw CLIP", "CLIP & co_1", "STDD"]
+    assert "**ours, 0.3 of raw CLIP** (ours)" in mixed.markdown()
+    content = json.loads(mixed.write(tmp_path).read_text(encoding="utf-8"))
+    (row,) = parse_table(content).variants
+    assert (row.name, row.cells["ucf101"]["half_mean"].mean) == ("ours, 0.3 of raw CLIP", 2.0)
 
 
 def test_markdown_names_sources_and_what_was_not_scored():

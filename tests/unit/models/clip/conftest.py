@@ -78,6 +78,65 @@ def vifi(state, sizes):
     return found
 
 
+TC_CLIP = {
+    "local_global_bias_table": {1: torch.arange(4.0).view(2, 1, 2), 2: -torch.arange(4.0).view(2, 1, 2)},
+    "ctx": torch.linspace(0, 1, 4 * 64).view(4, 64),
+    "layer": {
+        name: torch.full(shape, 0.5 + number)
+        for number, (name, shape) in enumerate(
+            {
+                "attn.in_proj_weight": (192, 64),
+                "attn.in_proj_bias": (192,),
+                "attn.out_proj.weight": (64, 64),
+                "attn.out_proj.bias": (64,),
+                "ln_1.weight": (64,),
+                "ln_1.bias": (64,),
+                "ln_1_kv.weight": (64,),
+                "ln_1_kv.bias": (64,),
+                "ln_2.weight": (64,),
+                "ln_2.bias": (64,),
+                "mlp.c_fc.weight": (256, 64),
+                "mlp.c_fc.bias": (256,),
+                "mlp.c_proj.weight": (64, 256),
+                "mlp.c_proj.bias": (64,),
+            }.items()
+        )
+    },
+}
+"""What TC-CLIP adds to the small CLIP."""
+
+
+def tc_clip(state, sizes):
+    """TC-CLIP: as ViFi-CLIP, the image tower's projections apart, with what it adds."""
+    found = vifi(state, sizes)
+    del found["module.prompt_learner.complete_text_embeddings"]
+    for layer in range(sizes.vision_layers):
+        attention = f"module.image_encoder.transformer.resblocks.{layer}.attn"
+        for part in ("weight", "bias"):
+            packed, width = found.pop(f"{attention}.in_proj_{part}"), sizes.vision_width
+            found[f"{attention}.q_proj.{part}"] = packed[:width].clone()
+            found[f"{attention}.k_proj.{part}"] = packed[width : 2 * width].clone()
+            found[f"{attention}.v_proj.{part}"] = packed[2 * width :].clone()
+        if layer:
+            found[f"{attention}.local_global_bias_table"] = TC_CLIP["local_global_bias_table"][layer]
+    found |= {f"module.text_encoder.prompt_generation_layer.0.{name}": t for name, t in TC_CLIP["layer"].items()}
+    return {
+        **found,
+        "module.prompt_learner.ctx": TC_CLIP["ctx"],
+        "module.prompt_learner.token_prefix": torch.zeros(5, 1, 64),
+        "module.prompt_learner.token_suffix": torch.zeros(5, 11, 64),
+    }
+
+
+def tc_clip_ours(state):
+    """The same under the names of our checkpoints."""
+    found = {f"model.{name}": tensor for name, tensor in state.items()}
+    for layer, table in TC_CLIP["local_global_bias_table"].items():
+        found[f"model.visual.transformer.resblocks.{layer}.attn.local_global_bias_table"] = table
+    found |= {f"prompt_generation_layer.0.{name}": tensor for name, tensor in TC_CLIP["layer"].items()}
+    return {**found, "prompt_learner.ctx": TC_CLIP["ctx"]}
+
+
 def pyslowfast(state, sizes):
     """STDD's checkpoints: the teacher again, and the projector."""
     found = {f"model.{name}": tensor for name, tensor in state.items()}
@@ -98,6 +157,7 @@ WRITERS = {
     "hf": hugging_face,
     "ost": ost,
     "vifi": vifi,
+    "tc_clip": tc_clip,
     "pyslowfast": pyslowfast,
     "pyslowfast_parallel": pyslowfast_parallel,
 }
@@ -129,3 +189,9 @@ def small_state(small_sizes):
 def in_layout(small_state, small_sizes):
     """Writes the small CLIP in the layout of a name."""
     return lambda name: WRITERS[name](dict(small_state), small_sizes)
+
+
+@pytest.fixture(scope="session")
+def tc_clip_state(small_state):
+    """A TC-CLIP under the names of our checkpoints."""
+    return tc_clip_ours(small_state)

@@ -4,9 +4,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from slowfast.engine.checkpoint import read_checkpoint
-from slowfast.models.clip.convert import Rules, check_target, convert, target_state, write_weights
+from slowfast.models.clip.convert import Rules, check_target, convert, groups, target_state, write_weights
 from slowfast.models.clip.files import read_weight_file
-from slowfast.models.clip.weights import clip_activation
+from slowfast.models.clip.weights import clip_activation, weights_license
 
 ADAPTERS = {
     "visual.transformer.resblocks.0.stadapt_down_1.weight": torch.randn(4, 8, 1, 1, 1),
@@ -177,6 +177,108 @@ def test_learned_prompts_of_vifi_are_unexpected(in_layout):
     assert convert(state, Rules(), source="f").faults == {"unexpected": ["prompt_learner.ctx"]}
 
 
+def test_tc_clip_to_ours_and_back(in_layout, small_state, tc_clip_state, tmp_path):
+    """Bit by bit, but for the texts of the training classes, which only these classes could bring back."""
+    official = in_layout("tc_clip")
+    table = small_state["token_embedding.weight"]
+    found = convert(official, Rules(), source="f", token_embedding=table)
+    assert found.faults == {}
+    assert found.left == {"prompt_learner.*": 2}
+    assert {name.rsplit(".", 1)[-1] for name in found.adapters} == {"local_global_bias_table"}
+    assert groups(found.adapters) == {"*.local_global_bias_table": 2}
+    assert groups(found.beside) == {"prompt_generation_layer.*": 14, "prompt_learner.*": 1}
+    write_weights(found, tmp_path / "x.pth", to="ours", activation="quick_gelu", license_="CC-BY-NC-4.0")
+    file = read_weight_file(tmp_path / "x.pth")
+    assert_same(file.tensors(), tc_clip_state)
+    assert_same(read_checkpoint(tmp_path / "x.pth").model_state, tc_clip_state)
+
+    back = convert(file.tensors(), Rules(to="tc_clip"), source="f")
+    assert back.faults == {}
+    assert back.left == {"token_embedding.*": 1}
+    write_weights(back, tmp_path / "y.pth", to="tc_clip", activation="quick_gelu", license_=file.license())
+    content = torch.load(tmp_path / "y.pth", weights_only=True)
+    assert content.keys() == {"model", "clip_activation", "license"}
+    texts = ("module.prompt_learner.token_prefix", "module.prompt_learner.token_suffix")
+    assert_same(content["model"], {name: t for name, t in official.items() if name not in texts})
+
+
+def test_tc_clip_has_a_place_for_its_own_only(small_state, tc_clip_state, checkpoint):
+    plain = convert(small_state, Rules(to="tc_clip"), source="f")
+    assert plain.faults == {"missing": ["prompt_learner.ctx"]}
+    found = convert(checkpoint | tc_clip_state, Rules(to="tc_clip"), source="f")
+    assert set(found.unexpected) == {*ADAPTERS, "head", "prompt_embed"}
+    assert found.left["projector_v.*"] == 1
+    found = convert(tc_clip_state, Rules(to="openai"), source="f")
+    assert (found.missing, len(found.unexpected)) == ([], 17)
+    leave = ("*.local_global_bias_table", "prompt_learner.*", "prompt_generation_layer.*")
+    found = convert(tc_clip_state, Rules(to="openai", leave=leave), source="f")
+    assert found.faults == {}
+    assert_same(target_state(found, "openai"), small_state)
+
+
+BLOCKS = "model.visual.transformer.resblocks."
+
+
+@pytest.mark.parametrize(
+    ("change", "faults"),
+    [
+        ({"prompt_learner.ctx": None}, {"missing": ["prompt_learner.ctx"]}),
+        (
+            {"prompt_learner.ctx": torch.ones(4, 8)},
+            {"wrong shape": ["prompt_learner.ctx is (4, 8) instead of (4, 64)"]},
+        ),
+        (
+            {"prompt_learner.ctx": torch.ones(())},
+            {"wrong shape": ["prompt_learner.ctx is () instead of (1, 64)"]},
+        ),
+        (
+            {f"{BLOCKS}2.attn.local_global_bias_table": None},
+            {"missing": ["visual.transformer.resblocks.2.attn.local_global_bias_table"]},
+        ),
+        (
+            {f"{BLOCKS}0.attn.local_global_bias_table": torch.ones(2, 1, 2)},
+            {"unexpected": ["visual.transformer.resblocks.0.attn.local_global_bias_table"]},
+        ),
+        (
+            {"prompt_generation_layer.1.ln_2.bias": torch.ones(64), "prompt_generation_layer.0.ln_1_kv.bias": None},
+            {"missing": 14},
+        ),
+        (
+            {"prompt_generation_layer.0.mlp.c_fc.bias": torch.ones(64)},
+            {"wrong shape": ["prompt_generation_layer.0.mlp.c_fc.bias is (64,) instead of (256,)"]},
+        ),
+        (
+            {"prompt_generation_layer.0.ln_3.bias": torch.ones(64)},
+            {"unexpected": ["prompt_generation_layer.0.ln_3.bias"]},
+        ),
+        ({"prompt_learner.more": torch.ones(64)}, {"unexpected": ["prompt_learner.more"]}),
+    ],
+)
+@pytest.mark.parametrize("to", ["ours", "tc_clip"])
+def test_faults_of_tc_clip(tc_clip_state, change, faults, to):
+    state = {name: t for name, t in (tc_clip_state | change).items() if t is not None}
+    if "prompt_learner.ctx" in change and to == "tc_clip":
+        assert convert(state, Rules(to=to), source="f").faults == faults
+        return
+    found = convert(state, Rules(to=to), source="f").faults
+    assert {kind: len(names) if isinstance(faults[kind], int) else names for kind, names in found.items()} == faults
+
+
+def test_tc_clip_without_its_options(tc_clip_state):
+    state = {name: t for name, t in tc_clip_state.items() if "bias_table" not in name and "generation" not in name}
+    for to in ("ours", "tc_clip"):
+        assert convert(state, Rules(to=to), source="f").faults == {}
+
+
+def test_positions_of_every_frame(tc_clip_state, small_sizes):
+    name = "model.visual.positional_embedding"
+    state = tc_clip_state | {name: torch.stack([tc_clip_state[name] + frame for frame in range(4)])}
+    for to in ("ours", "tc_clip"):
+        found = convert(state, Rules(to=to), source="f")
+        assert (found.faults, found.sizes) == ({}, small_sizes)
+    assert "wrong shape" in convert(state, Rules(to="openai"), source="f").faults
+
+
 def test_openai_s_layout_as_openai_reads_it(small_state, small_sizes, tmp_path):
     found = convert(small_state, Rules(to="openai"), source="f")
     write_weights(found, tmp_path / "quick.pt", to="openai", activation="quick_gelu")
@@ -187,6 +289,9 @@ def test_openai_s_layout_as_openai_reads_it(small_state, small_sizes, tmp_path):
     assert clip_activation(tmp_path / "quick.pt") == "quick_gelu"
     write_weights(found, tmp_path / "gelu.pt", to="openai", activation="gelu")
     assert set(torch.load(tmp_path / "gelu.pt", weights_only=True)) == {"state_dict", "clip_activation"}
+    write_weights(found, tmp_path / "nc.pt", to="openai", activation="quick_gelu", license_="CC-BY-NC-4.0")
+    assert set(torch.load(tmp_path / "nc.pt", weights_only=True)) == {"state_dict", "clip_activation", "license"}
+    assert weights_license(tmp_path / "nc.pt") == "CC-BY-NC-4.0"
 
 
 def test_metadata_of_safetensors(small_state, tmp_path):

@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from slowfast.models.clip.weights import clip_activation, load_clip_state_dict
+from slowfast.models.clip.files import read_weight_file
+from slowfast.models.clip.weights import clip_activation, load_clip_state_dict, weights_license
 
 SCRIPT = Path(__file__).resolve().parents[4] / "tools" / "convert_weights.py"
 
@@ -238,6 +239,96 @@ def test_a_pickle_with_foreign_objects(run, in_layout, small_state, tmp_path):
     assert "kind         torch.save, read for its tensors alone, entry model, 74 tensors\n" in done.stdout
     assert not mark.exists()
     assert_same(load_clip_state_dict(target), small_state)
+
+
+def make_foreign(module, name):
+    """A class of a package that is not installed, for pickling only."""
+    import types
+
+    package, _, _ = module.partition(".")
+    for part in (package, module):
+        sys.modules[part] = types.ModuleType(part)
+    kind = type(name, (), {"__module__": module})
+    setattr(sys.modules[module], name, kind)
+    return kind
+
+
+@pytest.fixture
+def tc_clip_file(in_layout, tmp_path):
+    """An official checkpoint, with the settings of a package that is not there, and what would run if it were asked."""
+    before = set(sys.modules)
+    settings = make_foreign("omegaconf.dictconfig", "DictConfig")()
+    settings.content = {"trainer_name": "TCCLIP", "evil": Evil(tmp_path / "mark")}
+    path = tmp_path / "zero_shot_k400_tc_clip.pth"
+    more = {"optimizer": {"state": {0: torch.ones(3)}}, "lr_scheduler": {"t": 1}, "max_accuracy": 81.5, "epoch": 9}
+    torch.save({"model": in_layout("tc_clip"), **more, "config": settings}, path)
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+    return path
+
+
+def test_an_official_tc_clip_checkpoint(run, tc_clip_file, small_state, tc_clip_state, tmp_path):
+    source, clip, target = tc_clip_file, tmp_path / "clip.pth", tmp_path / "ours.pth"
+    torch.save(small_state, clip)
+    assert run(source, target, "--clip", clip)[2].startswith(f"{source}: weight file is damaged or holds objects")
+    status, _, error = run(source, target, "--allow-pickle")
+    assert (status, error.split(";")[0]) == (1, f"{source}: lacks token_embedding.weight (TC-CLIP does not save it)")
+    status, report, _ = run(source, target, "--allow-pickle", "--clip", clip)
+    assert status == 0
+    assert not (tmp_path / "mark").exists()
+    assert "omegaconf" not in sys.modules
+    assert report["layout"] == "tc_clip: TC-CLIP"
+    assert report["loaded"] == "74 of CLIP's 74 entries"
+    assert report["adapters"] == "*.local_global_bias_table 2"
+    assert report["beside CLIP"] == "prompt_generation_layer.* 14, prompt_learner.* 1"
+    assert report["left behind"] == "prompt_learner.* 2"
+    assert report["LICENCE"] == (
+        "CC-BY-NC-4.0, non-commercial: that of the weights that TC-CLIP's authors published; recorded, and passed on "
+        "to what is made of it"
+    )
+    assert_same(torch.load(target, weights_only=True)["model_state"], tc_clip_state)
+    assert weights_license(target) == "CC-BY-NC-4.0"
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_the_licence_goes_along(run, tc_clip_file, small_state, in_layout, tmp_path, suffix):
+    torch.save(small_state, tmp_path / "clip.pth")
+    ours, official = tmp_path / f"ours{suffix}", tmp_path / f"official{suffix}"
+    assert run(tc_clip_file, ours, "--allow-pickle", "--clip", tmp_path / "clip.pth")[0] == 0
+    status, report, _ = run(ours, official, "--to", "tc_clip")
+    assert (status, report["left behind"]) == (0, "token_embedding.* 1")
+    assert report["LICENCE"] == "CC-BY-NC-4.0, as the source says; recorded, and passed on to what is made of it"
+    expected = {k: t for k, t in in_layout("tc_clip").items() if not k.endswith(("token_prefix", "token_suffix"))}
+    assert_same(read_weight_file(official).tensors(), expected)
+    leave = ("--leave", "prompt_learner.*", "--leave", "prompt_generation_layer.*")
+    leave += ("--leave", "*.local_global_bias_table")
+    assert run(ours, tmp_path / f"openai{suffix}", "--to", "openai", *leave)[0] == 0
+    for name in ("ours", "official", "openai"):
+        assert weights_license(tmp_path / f"{name}{suffix}") == "CC-BY-NC-4.0"
+    again = run(official, tmp_path / "again.pth", "--clip", tmp_path / "clip.pth")[1]
+    assert again["LICENCE"].startswith("CC-BY-NC-4.0, as the source says")
+
+
+def test_own_weights_in_the_layout_of_tc_clip_have_no_licence(run, tc_clip_state, small_state, tmp_path):
+    torch.save({"model_state": tc_clip_state}, tmp_path / "own.pth")
+    torch.save(small_state, tmp_path / "clip.pth")
+    status, report, _ = run(tmp_path / "own.pth", tmp_path / "x.pth", "--to", "tc_clip")
+    assert (status, "LICENCE" in report) == (0, False)
+    status, report, _ = run(tmp_path / "x.pth", tmp_path / "y.pth", "--clip", tmp_path / "clip.pth")
+    assert (status, "LICENCE" in report) == (0, False)
+
+
+def test_a_licence_by_hand(run, save, tmp_path):
+    """The layout of FROSTER is that of others, so its files do not tell."""
+    status, report, _ = run(save("pyslowfast"), tmp_path / "x.pth", "--license", "CC-BY-NC-SA-4.0")
+    assert status == 0
+    assert report["LICENCE"].startswith("CC-BY-NC-SA-4.0, as --license says")
+    assert weights_license(tmp_path / "x.pth") == "CC-BY-NC-SA-4.0"
+    status, _, error = run(tmp_path / "x.pth", tmp_path / "y.pth", "--license", "MIT")
+    assert (status, error) == (
+        1,
+        f"{tmp_path / 'x.pth'}: has the licence CC-BY-NC-SA-4.0; --license MIT contradicts it",
+    )
 
 
 def test_published_names_lead_to_the_cache(run, tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from slowfast.models.build import build_clip
-from slowfast.models.clip.layouts import LAYOUTS, clip_names, find_layout, unwrapped
+from slowfast.models.clip.layouts import LAYOUTS, clip_names, find_layout, tc_clip_names, unwrapped
 from slowfast.models.clip.weights import clip_entries
 
 FOUND = {
@@ -15,6 +15,7 @@ FOUND = {
     "hf": "hf",
     "ost": "vifi",
     "vifi": "vifi",
+    "tc_clip": "tc_clip",
     "pyslowfast": "ours",
     "pyslowfast_parallel": "ours",
 }
@@ -32,12 +33,16 @@ def test_every_layout_gives_the_same_tensors(name, in_layout, small_state):
     renamed = clip_names(in_layout(name), source="f.pt")
     assert renamed.layout == FOUND[name]
     expected = dict(small_state)
-    if name == "vifi":
+    if name in ("vifi", "tc_clip"):
         del expected["token_embedding.weight"]
+    tables = {key for key in renamed.clip if key.endswith("local_global_bias_table")}
+    assert len(tables) == (2 if name == "tc_clip" else 0)
+    for key in tables:
+        del renamed.clip[key]
     assert_same(renamed.clip, expected)
 
 
-@pytest.mark.parametrize("name", [name for name in FOUND if name != "vifi"])
+@pytest.mark.parametrize("name", [name for name in FOUND if name not in ("vifi", "tc_clip")])
 def test_every_layout_gives_the_same_features(name, in_layout, small_state):
     frames = torch.randn(1, 3, 2, 32, 32, generator=torch.Generator().manual_seed(0))
     tokens = torch.tensor([[48, 5, 49, 0]])
@@ -55,6 +60,7 @@ def test_every_layout_gives_the_same_features(name, in_layout, small_state):
         ("open_clip_custom_text", {"text.attn_mask"}),
         ("hf", {"vision_model.embeddings.position_ids", "text_model.embeddings.position_ids"}),
         ("vifi", {"prompt_learner.complete_text_embeddings"}),
+        ("tc_clip", {"prompt_learner.token_prefix", "prompt_learner.token_suffix"}),
         ("pyslowfast", set()),
     ],
 )
@@ -174,10 +180,26 @@ def test_relatives_are_refused_by_name(name, what, small_state):
         clip_names({**small_state, name: torch.ones(1)}, source="f.pt")
 
 
-def test_tc_clip_is_refused_by_name(in_layout):
-    state = in_layout("ost") | {"module.image_encoder.transformer.resblocks.0.attn.q_proj.weight": torch.ones(1)}
-    with pytest.raises(ValueError, match=r"^f\.pt: holds a TC-CLIP model"):
-        clip_names(state, source="f.pt")
+def test_tc_clip_and_back(in_layout, tc_clip_state):
+    official = in_layout("tc_clip")
+    renamed = clip_names(official, source="f.pt")
+    found = {f"model.{name}": tensor for name, tensor in renamed.clip.items()} | renamed.beside
+    assert_same({**found, "model.token_embedding.weight": tc_clip_state["model.token_embedding.weight"]}, tc_clip_state)
+    back = tc_clip_names(renamed.clip | renamed.beside)
+    assert_same(back, {k: t for k, t in official.items() if k.removeprefix("module.") not in renamed.left})
+
+
+def test_tc_clip_without_prompt_generation_is_told_by_its_projections(in_layout):
+    state = {name: t for name, t in in_layout("tc_clip").items() if "prompt_generation" not in name}
+    assert clip_names(state, source="f.pt").layout == "tc_clip"
+
+
+def test_an_unknown_part_of_tc_clip_is_not_dropped(in_layout):
+    state = in_layout("tc_clip") | {
+        "module.prompt_learner.more": torch.ones(1),
+        "module.image_encoder.x": torch.ones(1),
+    }
+    assert {"prompt_learner.more", "visual.x"} < set(clip_names(state, source="f.pt").clip)
 
 
 def test_names_of_no_clip():
@@ -188,4 +210,4 @@ def test_marks_belong_to_one_layout(in_layout):
     for name, layout in FOUND.items():
         plain = unwrapped(in_layout(name), source="f")
         others = {key for key in LAYOUTS if LAYOUTS[key].is_of(plain)} - {layout}
-        assert others <= ({"openai"} if layout == "open_clip" else set())
+        assert others <= ({"openai"} if layout == "open_clip" else {"vifi"} if layout == "tc_clip" else set())
