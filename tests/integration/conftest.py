@@ -65,6 +65,18 @@ RECIPE = {
 }
 
 
+OF_METHOD = {
+    "stdd": {},
+    "tc_clip": {
+        "METHOD": "tc_clip",
+        "DATA": {"TEXT_AUG": False},
+        "MODEL": {"TEMPORAL_MODELING_TYPE": None, "KEEP_RAW_MODEL": False, "RAW_MODEL_DISTILLATION": False},
+        "TC_CLIP": {"CONTEXT_TOKEN_K": 5, "TOME_R": 4},
+    },
+}
+"""What a method changes in the recipe; tests run for all of them with `every_method`."""
+
+
 def pytest_collection_modifyitems(items):
     # Runs share the cores with their own processes.
     for item in items:
@@ -107,8 +119,8 @@ def dataset(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def recipe(dataset, tiny_weights, tmp_path_factory):
-    """The YAML file of a complete small run; options go on top."""
+def recipe(request, dataset, tiny_weights, tmp_path_factory):
+    """The YAML file of a complete small run; options go on top. Of STDD, unless a test is parametrised otherwise."""
     content = json.loads(json.dumps(RECIPE))
     content["DATA"] |= {
         "PATH_TO_DATA_DIR": str(dataset),
@@ -117,7 +129,10 @@ def recipe(dataset, tiny_weights, tmp_path_factory):
         "TEXT_AUG_FEATURE_FILE": str(dataset / "text.pt"),
     }
     content["MODEL"]["CLIP_WEIGHTS"] = str(tiny_weights)
-    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    method = getattr(request, "param", "stdd")
+    for section, value in OF_METHOD[method].items():
+        content[section] = {**content.get(section, {}), **value} if isinstance(value, dict) else value
+    path = tmp_path_factory.mktemp("recipe") / f"{method}.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path
 

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from slowfast.methods import METHODS
+
 LAST = "checkpoint_epoch_00014.pyth"
 # 3 steps an epoch, 42 in all; a checkpoint every 4 steps, so that 17 steps reach into the sixth epoch.
 OPTIONS = {
@@ -173,7 +175,10 @@ def place(step):
 # ------------------------------------------------------------------------------------------------------------- kill -9
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("recipe", "workers"), [("stdd", 0), ("stdd", 2), *((name, 0) for name in METHODS if name != "stdd")],
+    indirect=["recipe"],
+)  # fmt: skip
 @pytest.mark.parametrize("world", [1, 2])
 def test_killed_after_17_steps(start, straight, json_lines, tmp_path, workers, world):
     folder, steps = straight(world)

@@ -5,6 +5,10 @@ import shutil
 import pytest
 import torch
 
+from slowfast.methods import METHODS
+
+pytestmark = pytest.mark.parametrize("recipe", METHODS, indirect=True)
+
 CHECKPOINT = "checkpoint_epoch_{:05d}.pyth"
 
 
