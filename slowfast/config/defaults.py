@@ -334,7 +334,9 @@ _C.MODEL.DEFAULT_FINETUNE_FACTOR = 1.0
 
 # -------------------------------------------------------------------------------------------------------------- solver
 _C.SOLVER = CfgNode()
-# Learning rate after warm-up; cosine or steps_with_relative_lrs; number of epochs. PySlowFast.
+# Learning rate after warm-up; cosine or steps_with_relative_lrs (PySlowFast), or cosine_shared_end (ours; ViFi-CLIP,
+# TC-CLIP): warm-up to BASE_LR itself, then a cosine over all epochs, warm-up counted in, to a COSINE_END_LR that is the
+# same for all groups, whatever their factor; number of epochs.
 _C.SOLVER.BASE_LR = 0.1
 _C.SOLVER.LR_POLICY = "cosine"
 _C.SOLVER.MAX_EPOCH = 300
@@ -343,7 +345,8 @@ _C.SOLVER.BASE_LR_SCALE_NUM_SHARDS = False
 # Linear warm-up: its length in epochs, its first rate. PySlowFast.
 _C.SOLVER.WARMUP_EPOCHS = 0.0
 _C.SOLVER.WARMUP_START_LR = 0.01
-# Cosine: last rate, < BASE_LR; start after warm-up; restart cycle in epochs, 0: none. PySlowFast, Open-VCLIP.
+# Cosine: last rate, < BASE_LR; start after warm-up; restart cycle in epochs, 0: none. The latter two only of "cosine".
+# PySlowFast, Open-VCLIP.
 _C.SOLVER.COSINE_END_LR = 0.0
 _C.SOLVER.COSINE_AFTER_WARMUP = False
 _C.SOLVER.COSINE_RESTART_EPOCH = 0

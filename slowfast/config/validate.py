@@ -280,7 +280,11 @@ def _check_training(cfg: CfgNode) -> None:
 
 def _check_solver(cfg: CfgNode) -> None:
     solver = cfg.SOLVER
-    if solver.LR_POLICY == "cosine":
+    if solver.LR_POLICY == "cosine_shared_end":
+        for key, off in (("COSINE_AFTER_WARMUP", False), ("COSINE_RESTART_EPOCH", 0)):
+            if solver[key]:
+                raise ConfigError(f"SOLVER.{key}: {solver[key]} belongs to SOLVER.LR_POLICY 'cosine'; allowed: {off}")
+    if solver.LR_POLICY in ("cosine", "cosine_shared_end"):
         if solver.COSINE_END_LR >= solver.BASE_LR:
             raise ConfigError(
                 f"SOLVER.COSINE_END_LR: {solver.COSINE_END_LR} must be below SOLVER.BASE_LR, which is {solver.BASE_LR}"

@@ -54,7 +54,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "MODEL.LOSS_FREQ_TYPE": ("mse", "hinge"),
     "AUG.INTERPOLATION": ("bicubic", "bilinear", "random"),
     "AUG.RE_MODE": ("pixel", "rand", "const"),
-    "SOLVER.LR_POLICY": ("cosine", "steps_with_relative_lrs"),
+    "SOLVER.LR_POLICY": ("cosine", "cosine_shared_end", "steps_with_relative_lrs"),
     "SOLVER.OPTIMIZING_METHOD": ("sgd", "adam", "adamw", "mt_adamw"),
     "SOLVER.LAYER_DECAY": (1.0,),
 }
