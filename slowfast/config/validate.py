@@ -167,6 +167,10 @@ def _check_data(cfg: CfgNode) -> None:
         raise ConfigError(
             "DATA.TRAIN_JITTER_SCALES_RELATIVE: set it together with DATA.TRAIN_JITTER_ASPECT_RELATIVE, or neither"
         )
+    if data.TRAIN_CROP_SCALES and data.TRAIN_JITTER_SCALES_RELATIVE:
+        raise ConfigError(
+            "DATA.TRAIN_CROP_SCALES: choose it or DATA.TRAIN_JITTER_SCALES_RELATIVE; allowed beside it: []"
+        )
     crops = {"TRAIN": data.TRAIN_CROP_SIZE if cfg.TRAIN.ENABLE else 0}
     crops["TEST"] = data.TEST_CROP_SIZE if cfg.TEST.ENABLE and cfg.TEST.NUM_SPATIAL_CROPS == 1 else 0
     for phase, crop in crops.items():
@@ -268,6 +272,10 @@ def _check_training(cfg: CfgNode) -> None:
         raise ConfigError(
             "AUG.RE_SPLIT: True keeps the first crop whole, and AUG.NUM_SAMPLE 1 makes no other; set it to 2"
         )
+    if cfg.AUG.FRAME_JITTER[3] > 0.5:
+        raise ConfigError(f"AUG.FRAME_JITTER: a hue of {cfg.AUG.FRAME_JITTER[3]} turns; allowed: at most 0.5")
+    if mixup.GROUP_SIZE == 1:
+        raise ConfigError("MIXUP.GROUP_SIZE: 1 leaves a clip nothing to mix with; allowed: 0, or 2 and more")
     if mixup.ENABLE and max(1, cfg.NUM_GPUS) >= train.BATCH_SIZE * cfg.AUG.NUM_SAMPLE:
         raise ConfigError(
             f"TRAIN.BATCH_SIZE: {train.BATCH_SIZE} leaves MIXUP nothing to mix a clip with; allowed: above 1"
