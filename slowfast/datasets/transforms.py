@@ -179,16 +179,11 @@ def finish(frames: Tensor, settings: SpatialSettings) -> Tensor:
         frames = frames.flip(0)
     if settings.dtype == "float32":
         return frames.float().contiguous()
-    return as_bytes(frames).contiguous()
-
-
-def as_bytes(frames: Tensor) -> Tensor:
-    """Round grey levels to whole ones, uint8."""
-    if not frames.is_floating_point():
-        return frames
-    # half to even; bilinear weights overshoot 255 by rounding only
-    # by way of short: the conversion of whole numbers is vectorised, that from float to byte is not
-    return frames.round().clamp_(0, 255).short().byte()
+    if frames.is_floating_point():
+        # half to even; bilinear weights overshoot 255 by rounding only
+        # by way of short: the conversion of whole numbers is vectorised, that from float to byte is not
+        frames = frames.round().clamp_(0, 255).short().byte()
+    return frames.contiguous()
 
 
 def _random_crop(frames: Tensor, size: int, rng: np.random.RandomState) -> Tensor:

@@ -28,7 +28,6 @@ from slowfast.datasets.random_erasing import random_erasing
 from slowfast.datasets.transforms import (
     AugmentSettings,
     SpatialSettings,
-    as_bytes,
     augment,
     finish,
     fixed_views,
@@ -228,7 +227,7 @@ class VideoDataset(Dataset[VideoBatch]):
             crop = random_view(frames, settings=self._spatial, rng=rng, box_rng=box_rng)
             if self._augment.colors is not None:
                 seed = derive_seed("colors", self._seed, epoch, index, number)
-                crop = change_colors(as_bytes(crop), settings=self._augment.colors, seed=seed)
+                crop = change_colors(crop, settings=self._augment.colors, seed=seed)
             crop = finish(crop, self._spatial)
             if self._augment.erasing is not None and not (self._augment.clean_first and number == 0):
                 seed = derive_seed("erase", self._seed, epoch, index, number)

@@ -3,7 +3,14 @@ import colorsys
 import pytest
 import torch
 
-from slowfast.datasets.frame_colors import ColorSettings, change_colors
+from slowfast.datasets.frame_colors import (
+    ColorSettings,
+    adjust_brightness,
+    adjust_contrast,
+    adjust_hue,
+    adjust_saturation,
+    change_colors,
+)
 
 
 def noise(count=6, side=24, seed=0):
@@ -24,16 +31,45 @@ ONLY = {"jitter_prob": 1.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.
 
 def test_nothing_is_asked_for():
     frames = noise()
-    assert torch.equal(change(frames), frames)
-    assert torch.equal(change(frames, **{**ONLY, "gray_prob": 0.0}), frames)
+    assert change(frames) is frames
+    torch.testing.assert_close(change(frames, **ONLY), frames.float(), atol=1e-3, rtol=0)
 
 
-def test_shape_dtype_and_input_stay():
-    frames = noise()
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_shape_and_input_stay(dtype):
+    frames = noise().to(dtype)
     given = frames.clone()
-    changed = change(frames, jitter_prob=1.0, gray_prob=1.0)
-    assert (changed.shape, changed.dtype) == (frames.shape, torch.uint8)
+    for options in ({"jitter_prob": 1.0}, {"gray_prob": 1.0}, {"jitter_prob": 1.0, "gray_prob": 1.0}):
+        changed = change(frames, **options)
+        assert (changed.shape, changed.dtype) == (frames.shape, torch.float32)
+        assert changed.min() >= 0
+        assert changed.max() <= 255
     assert torch.equal(frames, given)
+    assert torch.equal(change(frames, jitter_prob=1.0), change(noise(), jitter_prob=1.0))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_changes_are_those_of_torchvision(seed):
+    kernels = pytest.importorskip("torchvision.transforms.v2.functional")
+    picture = torch.rand((3, 40, 50), generator=torch.Generator().manual_seed(seed)) * 255
+    picture[:, :4] = picture[:1, :4]  # grey
+    picture[:, 4] = 0
+    for ours, theirs, amounts in (
+        (adjust_brightness, kernels.adjust_brightness, (0.0, 0.6, 1.4, 3.0)),
+        (adjust_contrast, kernels.adjust_contrast, (0.0, 0.6, 1.4, 3.0)),
+        (adjust_saturation, kernels.adjust_saturation, (0.0, 0.8, 1.2, 3.0)),
+        (adjust_hue, kernels.adjust_hue, (-0.5, -0.1, 0.0, 0.07, 0.5)),
+    ):
+        for amount in amounts:
+            found, expected = ours(picture, amount), theirs(picture / 255, amount) * 255
+            torch.testing.assert_close(found, expected, atol=0.06, rtol=0)  # its grey levels sum up to 0.9999
+
+
+def test_hues_of_pure_colors():
+    red = torch.tensor([255.0, 0.0, 0.0]).view(3, 1, 1)
+    for thirds, expected in ((0, [255, 0, 0]), (1, [0, 255, 0]), (-1, [0, 0, 255]), (3, [255, 0, 0])):
+        assert adjust_hue(red, thirds / 3).flatten().tolist() == pytest.approx(expected, abs=1e-3)
+    assert adjust_hue(red, 1 / 6).flatten().tolist() == pytest.approx([255, 255, 0], abs=1e-3)
 
 
 def test_each_frame_is_changed_in_its_own_way():
