@@ -20,6 +20,19 @@ train_base() {
   launch "$(basename "$1" .yaml)_$2" "$1" "${@:3}"
 }
 
+# train_shots CONFIG DATASET SHOTS [KEY VALUE ...]: train on SHOTS videos of each class of DATASET, then test.
+train_shots() {
+  use_shots "${2:-}" "${3:-}"
+  launch "$(basename "$1" .yaml)_$2_$3shot" "$1" "${@:4}"
+}
+
+# test_shots CONFIG DATASET SHOTS [KEY VALUE ...]: test WEIGHTS, from a run of train_shots.
+test_shots() {
+  use_weights
+  use_shots "${2:-}" "${3:-}"
+  launch "$(basename "$1" .yaml)_$TESTED$2_$3shot_test" "$1" "${@:4}"
+}
+
 # test_all CONFIG DATASET [KEY VALUE ...]: test WEIGHTS, from a run of CONFIG, on all classes of DATASET.
 test_all() {
   use_weights
@@ -78,6 +91,25 @@ use_half() {
   OPTS+=(DATA.INDEX_LABEL_MAPPING_FILE "label_db/$1/base_to_novel/$2_${NAMES:-index2cls}.json" MODEL.NUM_CLASSES "$classes")
   OPTS+=(TEST_FILE "$file")
   [ "$1" != ssv2 ] || OPTS+=(DATA.RANDOM_FLIP False) # its classes tell left from right
+}
+
+# use_shots DATASET SHOTS: its class list, and its lists as tools/prepare_data.py arranges them in DATA_DIR.
+use_shots() {
+  local classes test=split1/test.csv
+  case "$1/$2" in
+    ucf101/2 | ucf101/4 | ucf101/8 | ucf101/16) classes=101 ;;
+    hmdb51/2 | hmdb51/4 | hmdb51/8 | hmdb51/16) classes=51 ;;
+    ssv2/2 | ssv2/4 | ssv2/8 | ssv2/16) classes=174 test=full/val.csv ;;
+    *) fail "'$1 $2': unknown; allowed: ucf101, hmdb51 or ssv2, then 2, 4, 8 or 16" ;;
+  esac
+  OPTS+=(DATA.INDEX_LABEL_MAPPING_FILE "label_db/$1/${NAMES:-index2cls}.json" MODEL.NUM_CLASSES "$classes")
+  OPTS+=(TRAIN_FILE "few_shot/$2/train.csv" VAL_FILE "$test" TEST_FILE "$test")
+  [ "$1" != ssv2 ] || OPTS+=(DATA.RANDOM_FLIP False)
+}
+
+# llm: what ends the name of a configuration for rephrased class names, where NAMES asks for them.
+llm() {
+  [ "${NAMES:-index2cls}" = index2cls ] || echo _llm
 }
 
 fail() {

@@ -57,7 +57,7 @@ def dry_run(cfg: CfgNode) -> None:
     if method is None:
         _print("size", f"unknown: MODEL.ARCH {cfg.MODEL.ARCH} takes its sizes from MODEL.CLIP_WEIGHTS")
     else:
-        optimizer = build_optimizer(cfg, method.named_parameters())  # freezes what has a learning-rate factor of 0
+        optimizer = build_optimizer(cfg, method)  # freezes what has a learning-rate factor of 0
         _print("size", describe(method, num_frames=cfg.DATA.NUM_FRAMES, side=cfg.DATA.TRAIN_CROP_SIZE))
         clip = synthetic_clip(num_frames=cfg.DATA.NUM_FRAMES, side=cfg.DATA.TRAIN_CROP_SIZE)
         _print("synthetic batch", f"one training step, loss {_one_step(stand_in, method, optimizer, clip):.4f}")

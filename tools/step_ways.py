@@ -172,7 +172,7 @@ def _ours(setting: Setting, *, block: str | None, compiled: bool) -> Way:
     text.features = class_embeddings(setting, width=text.features.shape[1]).to(device)
     for clip in [module for module in method.modules() if isinstance(module, CLIP)]:
         del clip.transformer, clip.token_embedding
-    optimizer = build_optimizer(cfg, method.named_parameters())
+    optimizer = build_optimizer(cfg, method)
     step, _ = build_step(cfg, method, optimizer, device=device)
     precision = choose_precision(device, mixed=cfg.TRAIN.MIXED_PRECISION, amp_dtype=cfg.TRAIN.AMP_DTYPE)
     batch = clips(setting, side=cfg.DATA.TRAIN_CROP_SIZE)

@@ -76,7 +76,7 @@ def train(context: ProcessContext, cfg: CfgNode) -> None:
     mix = build_mixup(cfg, len(train_split.label_set))
     with first_on_machine(context):
         method = build_method(cfg, train_split.label_set, device=context.device)
-    optimizer = build_optimizer(cfg, method.named_parameters())  # freezes what a factor of 0 says
+    optimizer = build_optimizer(cfg, method)  # freezes what a factor of 0 says
     if cfg.LOG_MODEL_INFO and context.rank == 0:
         logger.info("Model: %s", describe(method, num_frames=cfg.DATA.NUM_FRAMES, side=cfg.DATA.TRAIN_CROP_SIZE))
     step, scaler = build_step(cfg, _wrap(method, cfg, context), optimizer, device=context.device)

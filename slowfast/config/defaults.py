@@ -182,7 +182,8 @@ _C.DATA.TEXT_AUG_FEATURE_FILE = ""
 _C.DATA.NUM_FRAMES = 8
 _C.DATA.SAMPLING_RATE = 8
 # dense: spans the whole window without repeating its last frame; pyslowfast: the official PyAV rule, whose last frames
-# of a window coincide. Ours.
+# of a window coincide; uniform: one frame of each of NUM_FRAMES segments of the whole video, which reads no rate
+# (ViFi-CLIP, TC-CLIP). Ours.
 _C.DATA.FRAME_SAMPLING = "dense"
 # Frames per second to which videos are brought, and upper end of a random addition in training. PySlowFast.
 _C.DATA.TARGET_FPS = 30
@@ -209,6 +210,10 @@ _C.DATA.TRAIN_JITTER_SCALES = [256, 320]
 # PySlowFast.
 _C.DATA.TRAIN_JITTER_SCALES_RELATIVE = []
 _C.DATA.TRAIN_JITTER_ASPECT_RELATIVE = []
+# Multi-scale crop in training: sides as shares of the short side, in (0, 1], neighbours side by side. Height and width
+# of the same or of neighbouring shares, at a corner or the centre, are scaled to TRAIN_CROP_SIZE. Empty: none. Ours;
+# TC-CLIP takes [1, 0.875, 0.75, 0.66] of a short side of 256.
+_C.DATA.TRAIN_CROP_SCALES = []
 # Side of the square crop, pixels; 224 for OpenAI's CLIPs. PySlowFast.
 _C.DATA.TRAIN_CROP_SIZE = 224
 _C.DATA.TEST_CROP_SIZE = 256
@@ -246,16 +251,28 @@ _C.AUG.RE_MODE = "pixel"
 _C.AUG.RE_COUNT = 1
 _C.AUG.RE_SPLIT = False
 
+# With ENABLE, behind the crop: share of clips, in [0, 1], whose frames change their colours, each frame in its own way
+# and order; most that brightness, contrast, saturation (at least 0) and hue (at most 0.5) change by; share of clips
+# that lose their colours. Ours; the strengths are TC-CLIP's, whose shares are 0.8 and 0.2.
+_C.AUG.FRAME_JITTER_PROB = 0.0
+_C.AUG.FRAME_JITTER = [0.4, 0.4, 0.2, 0.1]
+_C.AUG.GRAY_PROB = 0.0
+
 _C.MIXUP = CfgNode()
-# Mix the clips of a batch, by MixUp or CutMix: one share per batch, the partner is the clip at the mirrored place on
-# the same rank. Parameters of the two beta distributions, 0 switches that one off; share of batches that are mixed; of
-# these by CutMix; label smoothing in [0, 1). PySlowFast.
+# Mix the clips of a batch, by MixUp or CutMix: one share per group, the partner is a clip of the same group. Parameters
+# of the two beta distributions, 0 switches that one off; share of groups that are mixed; of these by CutMix; label
+# smoothing in [0, 1). PySlowFast.
 _C.MIXUP.ENABLE = False
 _C.MIXUP.ALPHA = 0.8
 _C.MIXUP.CUTMIX_ALPHA = 1.0
 _C.MIXUP.PROB = 1.0
 _C.MIXUP.SWITCH_PROB = 0.5
 _C.MIXUP.LABEL_SMOOTH_VALUE = 0.1
+# The partner: mirrored (first with last, PySlowFast), or permuted (drawn, at times the clip itself; TC-CLIP). Clips per
+# group, >= 2; the last group of a process may have fewer; 0: one group, its whole batch. Groups as large as the parts
+# of TRAIN.ACCUMULATION_STEPS are published micro-batches. Ours.
+_C.MIXUP.PARTNER = "mirrored"
+_C.MIXUP.GROUP_SIZE = 0
 
 # --------------------------------------------------------------------------------------------------------------- model
 _C.MODEL = CfgNode()
@@ -340,7 +357,9 @@ _C.MODEL.DEFAULT_FINETUNE_FACTOR = 1.0
 
 # -------------------------------------------------------------------------------------------------------------- solver
 _C.SOLVER = CfgNode()
-# Learning rate after warm-up; cosine or steps_with_relative_lrs; number of epochs. PySlowFast.
+# Learning rate after warm-up; cosine or steps_with_relative_lrs (PySlowFast), or cosine_shared_end (ours; ViFi-CLIP,
+# TC-CLIP): warm-up to BASE_LR itself, then a cosine over all epochs, warm-up counted in, to a COSINE_END_LR that is the
+# same for all groups, whatever their factor; number of epochs.
 _C.SOLVER.BASE_LR = 0.1
 _C.SOLVER.LR_POLICY = "cosine"
 _C.SOLVER.MAX_EPOCH = 300
@@ -349,7 +368,8 @@ _C.SOLVER.BASE_LR_SCALE_NUM_SHARDS = False
 # Linear warm-up: its length in epochs, its first rate. PySlowFast.
 _C.SOLVER.WARMUP_EPOCHS = 0.0
 _C.SOLVER.WARMUP_START_LR = 0.01
-# Cosine: last rate, < BASE_LR; start after warm-up; restart cycle in epochs, 0: none. PySlowFast, Open-VCLIP.
+# Cosine: last rate, < BASE_LR; start after warm-up; restart cycle in epochs, 0: none. The latter two only of "cosine".
+# PySlowFast, Open-VCLIP.
 _C.SOLVER.COSINE_END_LR = 0.0
 _C.SOLVER.COSINE_AFTER_WARMUP = False
 _C.SOLVER.COSINE_RESTART_EPOCH = 0

@@ -166,6 +166,10 @@ def _check_data(cfg: CfgNode) -> None:
         raise ConfigError(
             "DATA.TRAIN_JITTER_SCALES_RELATIVE: set it together with DATA.TRAIN_JITTER_ASPECT_RELATIVE, or neither"
         )
+    if data.TRAIN_CROP_SCALES and data.TRAIN_JITTER_SCALES_RELATIVE:
+        raise ConfigError(
+            "DATA.TRAIN_CROP_SCALES: choose it or DATA.TRAIN_JITTER_SCALES_RELATIVE; allowed beside it: []"
+        )
     crops = {"TRAIN": data.TRAIN_CROP_SIZE if cfg.TRAIN.ENABLE else 0}
     crops["TEST"] = data.TEST_CROP_SIZE if cfg.TEST.ENABLE and cfg.TEST.NUM_SPATIAL_CROPS == 1 else 0
     for phase, crop in crops.items():
@@ -274,6 +278,10 @@ def _check_training(cfg: CfgNode) -> None:
         raise ConfigError(
             "AUG.RE_SPLIT: True keeps the first crop whole, and AUG.NUM_SAMPLE 1 makes no other; set it to 2"
         )
+    if cfg.AUG.FRAME_JITTER[3] > 0.5:
+        raise ConfigError(f"AUG.FRAME_JITTER: a hue of {cfg.AUG.FRAME_JITTER[3]} turns; allowed: at most 0.5")
+    if mixup.GROUP_SIZE == 1:
+        raise ConfigError("MIXUP.GROUP_SIZE: 1 leaves a clip nothing to mix with; allowed: 0, or 2 and more")
     if mixup.ENABLE and max(1, cfg.NUM_GPUS) >= train.BATCH_SIZE * cfg.AUG.NUM_SAMPLE:
         raise ConfigError(
             f"TRAIN.BATCH_SIZE: {train.BATCH_SIZE} leaves MIXUP nothing to mix a clip with; allowed: above 1"
@@ -286,7 +294,11 @@ def _check_training(cfg: CfgNode) -> None:
 
 def _check_solver(cfg: CfgNode) -> None:
     solver = cfg.SOLVER
-    if solver.LR_POLICY == "cosine":
+    if solver.LR_POLICY == "cosine_shared_end":
+        for key, off in (("COSINE_AFTER_WARMUP", False), ("COSINE_RESTART_EPOCH", 0)):
+            if solver[key]:
+                raise ConfigError(f"SOLVER.{key}: {solver[key]} belongs to SOLVER.LR_POLICY 'cosine'; allowed: {off}")
+    if solver.LR_POLICY in ("cosine", "cosine_shared_end"):
         if solver.COSINE_END_LR >= solver.BASE_LR:
             raise ConfigError(
                 f"SOLVER.COSINE_END_LR: {solver.COSINE_END_LR} must be below SOLVER.BASE_LR, which is {solver.BASE_LR}"

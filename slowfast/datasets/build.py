@@ -10,6 +10,7 @@ from slowfast.datasets.annotation import VideoRecord, read_annotations
 from slowfast.datasets.decode import DECODERS
 from slowfast.datasets.frame_cache import SUFFIX as FRAMES_SUFFIX
 from slowfast.datasets.frame_cache import CachedDecoder
+from slowfast.datasets.frame_colors import ColorSettings
 from slowfast.datasets.label_set import LabelSet
 from slowfast.datasets.loader import VideoLoader
 from slowfast.datasets.mixup import MixUp, MixUpSettings
@@ -199,6 +200,7 @@ def _dataset(records: Sequence[VideoRecord], *, mode: Mode, views: int, crops: i
         inverse_uniform=data.INV_UNIFORM_SAMPLE,
         relative_area=tuple(data.TRAIN_JITTER_SCALES_RELATIVE) or None,
         relative_aspect=tuple(data.TRAIN_JITTER_ASPECT_RELATIVE) or None,
+        crop_scales=tuple(data.TRAIN_CROP_SCALES),
         bgr=data.REVERSE_INPUT_CHANNEL,
         dtype=data.CLIP_DTYPE,
     )
@@ -244,8 +246,25 @@ def build_augmentation(cfg: "CfgNode") -> AugmentSettings | None:
         if aug.AA_TYPE
         else None,
         color_jitter=aug.COLOR_JITTER,
+        colors=_color_settings(cfg),
         erasing=ErasingSettings(probability=aug.RE_PROB, mode=aug.RE_MODE, count=aug.RE_COUNT, mean=mean, std=std),
         clean_first=aug.RE_SPLIT,
+    )
+
+
+def _color_settings(cfg: "CfgNode") -> ColorSettings | None:
+    """How colours change frame by frame; None if neither they nor the loss of colour are asked for."""
+    aug = cfg.AUG
+    if not (aug.FRAME_JITTER_PROB or aug.GRAY_PROB):
+        return None
+    brightness, contrast, saturation, hue = aug.FRAME_JITTER
+    return ColorSettings(
+        jitter_prob=aug.FRAME_JITTER_PROB,
+        brightness=brightness,
+        contrast=contrast,
+        saturation=saturation,
+        hue=hue,
+        gray_prob=aug.GRAY_PROB,
     )
 
 
@@ -267,6 +286,8 @@ def build_mixup(cfg: "CfgNode", num_classes: int) -> MixUp | None:
         prob=cfg.MIXUP.PROB,
         switch_prob=cfg.MIXUP.SWITCH_PROB,
         label_smoothing=cfg.MIXUP.LABEL_SMOOTH_VALUE,
+        partner=cfg.MIXUP.PARTNER,
+        group_size=cfg.MIXUP.GROUP_SIZE,
     )
     return MixUp(settings=settings, num_classes=num_classes)
 

@@ -31,11 +31,14 @@ class ClipPosition:
 
     Attributes:
         fraction: random position u in [0, 1) of a training clip; None for a test view.
+        segments: random positions in [0, 1) of a training clip's frames, each within its segment of the video; empty
+            where nothing is random. Only "uniform" reads it, and it reads no `fraction`.
         view: number of the test view, in [0, views).
         views: number of test views.
     """
 
     fraction: float | None = None
+    segments: tuple[float, ...] = ()
     view: int = 0
     views: int = 1
 
@@ -69,6 +72,33 @@ def dense_indices(total: int, fps: float, *, stride: Stride, position: ClipPosit
         start = slack * position.view / (position.views - 1)
     step = span / (num_frames - 1) if num_frames > 1 else 0.0
     return [min(math.floor(start + i * step + 0.5), total - 1) for i in range(num_frames)]
+
+
+def uniform_indices(total: int, *, num_frames: int, position: ClipPosition) -> list[int]:
+    """Take one frame of each of `num_frames` equal segments: the clip covers the whole video, whatever its rate.
+
+    Training: segment i of `q = total // num_frames` frames gives frame `i * q + floor(u_i * q)`; a video with fewer
+    frames than the clip gives `round(i * total / num_frames)`, halves to even, where `total` itself becomes frame 0.
+    Test view v of V: `floor((i + (v + 1/2) / V) * total / num_frames)`, for one view the middle of each segment.
+
+    Args:
+        total: frames in the video, at least 1.
+        num_frames: frames per clip, T.
+        position: the T numbers u_i of a training clip, or the test view.
+
+    Returns: `num_frames` frame numbers in [0, total).
+
+    Source: TSN's segments, as ViFi-CLIP and TC-CLIP sample them; they draw several test views at random instead.
+    """
+    if not position.segments:
+        # in integers, so that no rounding moves a frame
+        parts, place = 2 * position.views * num_frames, 2 * position.view + 1
+        return [total * (2 * position.views * i + place) // parts for i in range(num_frames)]
+    assert len(position.segments) == num_frames, f"{len(position.segments)} random positions for {num_frames} frames"
+    length = total // num_frames
+    if length == 0:
+        return [round(i * total / num_frames) % total for i in range(num_frames)]
+    return [i * length + math.floor(u * length) for i, u in enumerate(position.segments)]
 
 
 def pyslowfast_window(total: int, fps: float, *, stride: Stride, position: ClipPosition) -> tuple[float, float]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
+from slowfast.datasets.frame_colors import ColorSettings
 from slowfast.datasets.rand_augment import RandAugmentSettings, color_jitter, rand_augment
 from slowfast.datasets.random_erasing import ErasingSettings
 
@@ -30,6 +31,8 @@ class SpatialSettings:
         inverse_uniform: draw the reciprocal of the short side uniformly.
         relative_area: range of the box area over the picture area; non-empty selects the random resized crop.
         relative_aspect: range of the aspect ratio of that box.
+        crop_scales: sides of the training crop as shares of the short side, (0, 1], neighbours side by side; non-empty
+            selects the multi-scale crop.
         bgr: swap red and blue at the very end.
         dtype: "uint8" rounds half to even and clamps to 0..255; "float32" keeps what the resize gives.
     """
@@ -41,6 +44,7 @@ class SpatialSettings:
     inverse_uniform: bool = False
     relative_area: tuple[float, float] | None = None
     relative_aspect: tuple[float, float] | None = None
+    crop_scales: tuple[float, ...] = ()
     bgr: bool = False
     dtype: Literal["uint8", "float32"] = "uint8"
 
@@ -52,6 +56,10 @@ class SpatialSettings:
             raise ValueError(
                 "DATA.TRAIN_JITTER_SCALES_RELATIVE and DATA.TRAIN_JITTER_ASPECT_RELATIVE: set both or neither"
             )
+        if not all(0 < scale <= 1 for scale in self.crop_scales):
+            raise ValueError(f"DATA.TRAIN_CROP_SCALES: found {list(self.crop_scales)}, allowed: above 0, at most 1")
+        if self.crop_scales and self.relative_area is not None:
+            raise ValueError("DATA.TRAIN_CROP_SCALES: choose it or DATA.TRAIN_JITTER_SCALES_RELATIVE, not both")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +69,14 @@ class AugmentSettings:
     Attributes:
         rand_augment: operations on the decoded frames, before the crop.
         color_jitter: without them, strength of a change of brightness, contrast and saturation there; at least 0.
+        colors: a change of colours frame by frame, of the crop.
         erasing: boxes to erase from the crop.
         clean_first: the first crop of each clip keeps all its pixels.
     """
 
     rand_augment: RandAugmentSettings | None = None
     color_jitter: float = 0.0
+    colors: ColorSettings | None = None
     erasing: ErasingSettings | None = None
     clean_first: bool = False
 
@@ -102,7 +112,7 @@ def random_view(
     Args:
         frames: (3, T, H, W), uint8 or float32.
         settings: geometry.
-        rng: drawn in the order scale, row, column, flip.
+        rng: drawn in the order scale, row, column, flip; with `crop_scales` scale, shape, place, flip.
         box_rng: boxes of the random resized crop.
 
     Returns: (3, T, train_crop, train_crop).
@@ -117,7 +127,10 @@ def random_view(
         else:
             short = round(rng.uniform(low, high))
         frames = short_side_resize(frames, short)
-        frames = _random_crop(frames, settings.train_crop, rng)
+        if settings.crop_scales:
+            frames = _multi_scale_crop(frames, settings.train_crop, settings.crop_scales, rng)
+        else:
+            frames = _random_crop(frames, settings.train_crop, rng)
     if settings.flip and rng.uniform() < 0.5:
         frames = frames.flip(-1)
     return frames
@@ -179,6 +192,45 @@ def _random_crop(frames: Tensor, size: int, rng: np.random.RandomState) -> Tenso
     top = int(rng.randint(0, height - size)) if height > size else 0
     left = int(rng.randint(0, width - size)) if width > size else 0
     return _cut(frames, top, left, size, size)
+
+
+def crop_shapes(short: int, scales: tuple[float, ...], *, size: int) -> list[tuple[int, int]]:
+    """Heights and widths that the multi-scale crop chooses among.
+
+    Args:
+        short: short side of the picture.
+        scales: shares of it, neighbours side by side.
+        size: side that crops are scaled to; one that differs by less than 3 pixels becomes it.
+
+    Returns: all (height, width) whose scales are the same or neighbours.
+    """
+    sides = [max(1, int(short * scale)) for scale in scales]
+    sides = [size if abs(side - size) < 3 and size <= short else side for side in sides]
+    return [
+        (height, width)
+        for row, height in enumerate(sides)
+        for column, width in enumerate(sides)
+        if abs(row - column) <= 1
+    ]
+
+
+def _multi_scale_crop(frames: Tensor, size: int, scales: tuple[float, ...], rng: np.random.RandomState) -> Tensor:
+    """Cut a box of one of several shapes at a corner or the centre, and scale it to a square.
+
+    Source: TSN's corner and scale jittering. A corner is where four steps of a quarter of the slack, rounded down,
+    lead to, so that it misses the border by up to 3 pixels.
+    """
+    shapes = crop_shapes(min(frames.shape[-2:]), scales, size=size)
+    height, width = shapes[rng.randint(len(shapes))]
+    rows, columns = _PLACES[rng.randint(len(_PLACES))]
+    top = rows * ((frames.shape[-2] - height) // 4)
+    left = columns * ((frames.shape[-1] - width) // 4)
+    frames = _cut(frames, top, left, height, width)
+    return frames if (height, width) == (size, size) else _resize(frames, size, size)
+
+
+# The corners and the centre, in steps of a 5x5 grid.
+_PLACES = ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))
 
 
 def _random_box(

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from slowfast.datasets.annotation import VideoRecord
 from slowfast.datasets.decode import DecodeError, VideoInfo, decode_frames
+from slowfast.datasets.frame_colors import change_colors
 from slowfast.datasets.frame_sampling import (
     ClipPosition,
     Stride,
@@ -21,6 +22,7 @@ from slowfast.datasets.frame_sampling import (
     pyslowfast_indices,
     pyslowfast_whole_indices,
     pyslowfast_window,
+    uniform_indices,
 )
 from slowfast.datasets.random_erasing import random_erasing
 from slowfast.datasets.transforms import (
@@ -43,10 +45,10 @@ class SamplingSettings:
 
     Attributes:
         num_frames: frames per clip.
-        sampling_rate: distance between them in frames at `target_fps`.
+        sampling_rate: distance between them in frames at `target_fps`; "uniform" reads neither.
         target_fps: frame rate that videos are brought to.
         jitter_fps: upper end of a uniform addition to `target_fps` in training.
-        rule: "dense" or "pyslowfast", see `frame_sampling`.
+        rule: "dense", "pyslowfast" or "uniform", see `frame_sampling`.
         offsets: DATA.USE_OFFSET_SAMPLING, read by "pyslowfast" for streams of unknown duration only.
         reverse: feed test clips backwards.
     """
@@ -55,7 +57,7 @@ class SamplingSettings:
     sampling_rate: float = 8
     target_fps: float = 30
     jitter_fps: float = 0.0
-    rule: Literal["dense", "pyslowfast"] = "dense"
+    rule: Literal["dense", "pyslowfast", "uniform"] = "dense"
     offsets: bool = False
     reverse: bool = False
 
@@ -68,6 +70,8 @@ class SamplingSettings:
             target_fps: `self.target_fps`, jitter included.
         """
         stride = Stride(num_frames=self.num_frames, sampling_rate=self.sampling_rate, target_fps=target_fps)
+        if self.rule == "uniform":
+            return uniform_indices(info.num_frames, num_frames=self.num_frames, position=position)
         if self.rule == "dense":
             return dense_indices(info.num_frames, info.fps, stride=stride, position=position)
         if info.duration is None or info.pts is None:
@@ -76,6 +80,11 @@ class SamplingSettings:
         total = info.stated_frames or info.num_frames
         window = pyslowfast_window(total, info.fps, stride=stride, position=position)
         return pyslowfast_indices(info.pts, window, total=total, duration=info.duration, fps=info.fps, stride=stride)
+
+    def draw_segments(self, seed: int) -> tuple[float, ...]:
+        """Draw where in its segment each frame of a training clip lies; nothing for rules without segments."""
+        rng = random.Random(seed)
+        return tuple(rng.random() for _ in range(self.num_frames)) if self.rule == "uniform" else ()
 
 
 class VideoDataset(Dataset[VideoBatch]):
@@ -138,7 +147,7 @@ class VideoDataset(Dataset[VideoBatch]):
         self._at: Tensor | None = None
         self._size = spatial.test_crop if mode == "test" else spatial.train_crop
         self._short = spatial.test_crop if self._crops == 3 else round(spatial.jitter_scales[0])
-        if self._size > self._short and not (mode == "train" and spatial.relative_area):
+        if self._size > self._short and not (mode == "train" and (spatial.relative_area or spatial.crop_scales)):
             key = "DATA.TEST_CROP_SIZE" if mode == "test" else "DATA.TRAIN_CROP_SIZE"
             raise ValueError(
                 f"{key}: {self._size} does not fit into the short side {self._short} of DATA.TRAIN_JITTER_SCALES"
@@ -207,14 +216,19 @@ class VideoDataset(Dataset[VideoBatch]):
         seed = derive_seed("clip", self._seed, epoch, index)
         box_rng = random.Random(seed)
         rng = np.random.RandomState(seed % 2**32)  # the stream that PySlowFast draws from
-        position = ClipPosition(fraction=box_rng.random())
+        segments = self._sampling.draw_segments(derive_seed("segments", self._seed, epoch, index))
+        position = ClipPosition(fraction=box_rng.random(), segments=segments)
         target_fps = self._sampling.target_fps + box_rng.uniform(0.0, self._sampling.jitter_fps)
         (clip,) = self._read(path, [position], target_fps)
         crops = []
         for number in range(self._crops_per_clip):
             seed = derive_seed("augment", self._seed, epoch, index, number)
             frames = augment(clip, settings=self._augment, seed=seed)
-            crop = finish(random_view(frames, settings=self._spatial, rng=rng, box_rng=box_rng), self._spatial)
+            crop = random_view(frames, settings=self._spatial, rng=rng, box_rng=box_rng)
+            if self._augment.colors is not None:
+                seed = derive_seed("colors", self._seed, epoch, index, number)
+                crop = change_colors(crop, settings=self._augment.colors, seed=seed)
+            crop = finish(crop, self._spatial)
             if self._augment.erasing is not None and not (self._augment.clean_first and number == 0):
                 seed = derive_seed("erase", self._seed, epoch, index, number)
                 crop = random_erasing(crop, settings=self._augment.erasing, seed=seed)

@@ -59,14 +59,14 @@ def build_lr_schedule(cfg: CfgNode) -> LrSchedule:
     )
 
 
-def build_optimizer(
-    cfg: CfgNode, named_parameters: Iterable[tuple[str, Tensor]], *, batch_norm_names: Iterable[str] = ()
-) -> torch.optim.Optimizer:
+def build_optimizer(cfg: CfgNode, method: Method, *, batch_norm_names: Iterable[str] = ()) -> torch.optim.Optimizer:
     """Build the optimiser of the SOLVER keys over a method's trainable parameters.
+
+    The factors of the MODEL keys and those that the method asks for multiply each other.
 
     Args:
         cfg: the resolved configuration.
-        named_parameters: (name, parameter) pairs of the unwrapped method, frozen ones included or not.
+        method: the unwrapped method; parameters of a factor 0 are frozen.
         batch_norm_names: names of batch-norm parameters; the ViTs have none.
     """
     solver = cfg.SOLVER
@@ -79,12 +79,13 @@ def build_optimizer(
         bn_weight_decay=cfg.BN.WEIGHT_DECAY,
         zero_wd_1d=solver.ZERO_WD_1D_PARAM,
         factors=_learning_rate_factors(cfg),
+        prefix_factors=method.learning_rate_factors,
         momentum=solver.MOMENTUM,
         dampening=solver.DAMPENING,
         nesterov=solver.NESTEROV,
         betas=(solver.BETAS[0], solver.BETAS[1]),
     )
-    return make_optimizer(named_parameters, config, batch_norm_names=tuple(batch_norm_names))
+    return make_optimizer(method.named_parameters(), config, batch_norm_names=tuple(batch_norm_names))
 
 
 def _learning_rate_factors(cfg: CfgNode) -> dict[str, float] | None:

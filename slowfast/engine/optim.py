@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -24,7 +24,7 @@ class ParameterGroup:
         names: parameter names, in the model's order.
         lr: initial learning rate, base rate times `lr_factor`.
         weight_decay: decoupled decay of the group.
-        lr_factor: what the schedule's rate is multiplied by.
+        lr_factor: what the base rate is multiplied by; the schedule says what becomes of the others.
     """
 
     names: tuple[str, ...]
@@ -44,6 +44,7 @@ class OptimizerConfig:
         bn_weight_decay: decay of batch-norm parameters.
         zero_wd_1d: no decay for vectors and biases.
         factors: keyword -> learning-rate factor, None for a single rate.
+        prefix_factors: beginning of parameter names -> a further factor of theirs.
         momentum: of SGD.
         dampening: of SGD's momentum.
         nesterov: whether SGD looks ahead.
@@ -57,6 +58,7 @@ class OptimizerConfig:
     bn_weight_decay: float = 0.0
     zero_wd_1d: bool = False
     factors: Mapping[str, float] | None = None
+    prefix_factors: Mapping[str, float] = field(default_factory=dict)
     momentum: float = 0.9
     dampening: float = 0.0
     nesterov: bool = True
@@ -82,6 +84,7 @@ def parameter_groups(
     weight_decay: float,
     zero_wd_1d: bool,
     factors: Mapping[str, float] | None = None,
+    prefix_factors: Mapping[str, float] | None = None,
     batch_norm_names: Collection[str] = (),
     bn_weight_decay: float = 0.0,
 ) -> list[ParameterGroup]:
@@ -97,28 +100,35 @@ def parameter_groups(
         zero_wd_1d: no decay for vectors and biases.
         factors: learning-rate factor of each keyword of `FACTOR_KEYWORDS` and of `DEFAULT_KEYWORD`, 1 where absent;
             the keyword is searched in the path of the parameter's module. A factor of 0 drops the parameters.
+        prefix_factors: beginning of parameter names -> a further factor, which multiplies that of the keyword; of
+            several beginnings the first counts.
         batch_norm_names: names of batch-norm parameters, which have a decay of their own.
         bn_weight_decay: that decay.
 
-    Returns: the groups that are not empty; per keyword batch norm, regular, undecayed.
+    Returns: the groups that are not empty; per keyword batch norm, regular, undecayed; behind them the same for the
+        names of each beginning.
 
     Source: STDD's rules, which extend PySlowFast's `construct_optimizer`.
     """
     norms = frozenset(batch_norm_names)
     keywords = (*FACTOR_KEYWORDS, DEFAULT_KEYWORD) if factors is not None else (DEFAULT_KEYWORD,)
-    members: dict[tuple[str, str], list[str]] = {(key, kind): [] for key in keywords for kind in ("bn", "wd", "no_wd")}
+    prefixes = {"": 1.0, **(prefix_factors or {})}
+    members: dict[tuple[str, str, str], list[str]] = {
+        (prefix, key, kind): [] for prefix in prefixes for key in keywords for kind in ("bn", "wd", "no_wd")
+    }
     for name, value in named_parameters:
         module = name.rpartition(".")[0]
+        prefix = next((start for start in prefixes if start and name.startswith(start)), "")
         keyword = next((key for key in keywords if key in module), DEFAULT_KEYWORD)
         if name in norms:
             kind = "bn"
         else:
             kind = "no_wd" if zero_wd_1d and (_num_dims(value) == 1 or name.endswith(".bias")) else "wd"
-        members[keyword, kind].append(name)
+        members[prefix, keyword, kind].append(name)
     decays = {"bn": bn_weight_decay, "wd": weight_decay, "no_wd": 0.0}
     groups = []
-    for (keyword, kind), names in members.items():
-        factor = float((factors or {}).get(keyword, 1.0))
+    for (prefix, keyword, kind), names in members.items():
+        factor = float((factors or {}).get(keyword, 1.0)) * prefixes[prefix]
         if names and factor != 0.0:
             groups.append(ParameterGroup(tuple(names), base_lr * factor, decays[kind], factor))
     return groups
@@ -148,6 +158,7 @@ def make_optimizer(
         weight_decay=config.weight_decay,
         zero_wd_1d=config.zero_wd_1d,
         factors=config.factors,
+        prefix_factors=config.prefix_factors,
         batch_norm_names=batch_norm_names,
         bn_weight_decay=config.bn_weight_decay,
     )
@@ -172,15 +183,15 @@ def make_optimizer(
     return _instantiate(param_dicts, config)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every group the schedule's rate times its own factor.
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate_of: Callable[[float], float]) -> None:
+    """Give every group the rate of its factor.
 
     Args:
         optimizer: built by `make_optimizer`.
-        lr: the schedule's rate.
+        rate_of: learning rate of a factor, at this moment of the run.
     """
     for group in optimizer.param_groups:
-        group["lr"] = lr * group.get("lr_factor", 1.0)
+        group["lr"] = rate_of(group.get("lr_factor", 1.0))
 
 
 def fill_momentum(optimizer: torch.optim.Optimizer) -> None:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -174,13 +175,13 @@ class Trainer:
             report.data_ready()
             if not len(batch):
                 raise ValueError(f"not one video of a batch can be decoded; the first: {batch.bad[0]}")
-            rate = learning_rate(epoch + iteration / num_iters, self.schedule)
-            set_learning_rate(self.optimizer, rate)
+            rate_of = partial(learning_rate, epoch + iteration / num_iters, self.schedule)
+            set_learning_rate(self.optimizer, rate_of)
             # A stream per step, the same on every rank: resuming at any step needs no saved random state.
             seed_everything(derive_seed(self.config.seed, "step", epoch, iteration))
             clips = batch.to(self.device, non_blocking=True)
             result = self.step(clips if self.mix is None else self.mix(clips))
-            report.add(iteration, result, batch=batch, rate=rate, first=seen)
+            report.add(iteration, result, batch=batch, rate=rate_of(1.0), first=seen)
             seen += loader.global_batch
             is_last = seen + loader.global_batch > loader.num_videos
             if (iteration + 1) % self.config.log_period == 0 or is_last:

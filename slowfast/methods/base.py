@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -58,6 +58,11 @@ class Method(nn.Module, ABC):
             Normalised frames, fp32, same shape.
         """
         return (frames.float() / 255 - self.pixel_mean) / self.pixel_std
+
+    @property
+    def learning_rate_factors(self) -> Mapping[str, float]:
+        """Beginning of parameter names -> what their learning rate is multiplied by, such as that of new modules."""
+        return {}
 
     @abstractmethod
     def set_label_set(self, label_set: LabelSet, bank: TextBank) -> None:

@@ -16,6 +16,8 @@ The recipe, as far as it leaves no trace in the file:
 - `channel_shift` was recorded from code that shifts in runs of eight frames, whatever the length of a clip, and then
   reads the shifted memory of every head transposed. Ours is the correct shift; a test adds the second defect to it and
   meets the recording of clips of eight frames. With shorter ones the reference leaks from clip to clip.
+
+`golden_tc_clip.pt`, in the same directory, holds what TC-CLIP's code computes with small random weights.
 """
 
 import os
@@ -39,10 +41,19 @@ TOLERANCE = 2e-5  # fp32 on the CPU, relative to the largest value
 TYPE_KEY = "MODEL.TEMPORAL_MODELING_TYPE"
 
 
+def read_recording(name):
+    folder = Path(os.environ.get("SLOWFAST_GOLDEN_DIR") or Path(__file__).parent / "data")
+    return torch.load(folder / name, weights_only=True)
+
+
 @lru_cache(maxsize=1)
 def read_golden():
-    folder = Path(os.environ.get("SLOWFAST_GOLDEN_DIR") or Path(__file__).parent / "data")
-    return torch.load(folder / "golden_stdd.pt", weights_only=True)
+    return read_recording("golden_stdd.pt")
+
+
+@lru_cache(maxsize=1)
+def read_golden_tc_clip():
+    return read_recording("golden_tc_clip.pt")
 
 
 def vision_type(name):
@@ -66,6 +77,11 @@ def pytest_generate_tests(metafunc):
 @pytest.fixture(scope="session")
 def golden():
     return read_golden()
+
+
+@pytest.fixture(scope="session")
+def golden_tc_clip():
+    return read_golden_tc_clip()
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,9 @@
 """Parameter groups against the lists recorded from the reference."""
 
 import pytest
+import torch
 
-from slowfast.engine.optim import DEFAULT_KEYWORD, parameter_groups
+from slowfast.engine.optim import DEFAULT_KEYWORD, OptimizerConfig, make_optimizer, parameter_groups
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +46,22 @@ def test_factors(golden, named_shapes):
     recorded = golden["param_groups"]["factors"]
     factors = {DEFAULT_KEYWORD: 0.0, "mlp": recorded[0]["lr_factor"]}
     assert as_dicts(parameter_groups(named_shapes, **settings(recorded), factors=factors)) == recorded
+
+
+def test_new_modules_of_tc_clip(golden_tc_clip):
+    recorded = golden_tc_clip["param_groups"]
+    names = [name for group in recorded for name in group["names"]]
+    config = OptimizerConfig(
+        method="adamw",
+        base_lr=recorded[0]["lr"],
+        weight_decay=recorded[0]["weight_decay"],
+        betas=tuple(recorded[0]["betas"]),
+        prefix_factors={"prompt_learner.": 10.0, "text_encoder.prompt_generation_layer.": 10.0},
+    )
+    parameters = {name: torch.nn.Parameter(torch.zeros(2)) for name in names}
+    found = make_optimizer(parameters.items(), config).param_groups
+    for group, expected in zip(found, recorded, strict=True):
+        assert {key: group[key] for key in ("names", "weight_decay", "betas", "eps")} == {
+            key: value for key, value in expected.items() if key != "lr"
+        }
+        assert group["lr"] == pytest.approx(expected["lr"])

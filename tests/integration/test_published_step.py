@@ -43,7 +43,7 @@ def build(tiny_weights, tiny_labels):
             cfg.merge_from_list([key, value])
         cfg.MODEL.TEMPORAL_MODELING_TYPE = kind
         method = build_method(cfg, tiny_labels).train()
-        step, _ = build_step(cfg, method, build_optimizer(cfg, method.named_parameters()), device=torch.device("cpu"))
+        step, _ = build_step(cfg, method, build_optimizer(cfg, method), device=torch.device("cpu"))
         return method, step
 
     return make

@@ -55,6 +55,30 @@ COMBINATIONS = {
         {"classification"},
         {"head", "model.visual.transformer.resblocks.1.stadapt_up_1.weight"},
     ),
+    "recipe_of_tc_clip": (
+        {
+            "DATA.TEXT_AUG": False,
+            "DATA.FRAME_SAMPLING": "uniform",
+            "DATA.TRAIN_CROP_SCALES": "[1,0.875,0.75]",
+            "AUG.ENABLE": True,
+            "AUG.AA_TYPE": "",
+            "AUG.COLOR_JITTER": 0,
+            "AUG.RE_PROB": 0,
+            "AUG.FRAME_JITTER_PROB": 0.8,
+            "AUG.GRAY_PROB": 0.2,
+            "MIXUP.ENABLE": True,
+            "MIXUP.PARTNER": "permuted",
+            "MIXUP.GROUP_SIZE": 2,
+            "TRAIN.ACCUMULATION_STEPS": 2,
+            "MODEL.TEMPORAL_MODELING_TYPE": None,
+            "MODEL.RAW_MODEL_DISTILLATION": False,
+            "MODEL.MLP_FINETUNE_FACTOR": 10.0,
+            "SOLVER.LR_POLICY": "cosine_shared_end",
+            "SOLVER.COSINE_AFTER_WARMUP": False,
+        },
+        {"classification"},
+        {"model.visual.transformer.resblocks.1.mlp.c_fc.weight"},
+    ),
 }
 
 

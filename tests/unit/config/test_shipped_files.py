@@ -138,6 +138,78 @@ def test_every_family_has_its_recipe(family, ending, epochs):
     assert {key: leaves[key] for key in expected} == expected
 
 
+TC_CLIP = {
+    "METHOD": "tc_clip",
+    "RNG_SEED": 1024,
+    "DATA.NUM_FRAMES": 16,
+    "DATA.FRAME_SAMPLING": "uniform",
+    "DATA.MEAN": [0.485, 0.456, 0.406],  # ImageNet's
+    "DATA.STD": [0.229, 0.224, 0.225],
+    "DATA.TRAIN_JITTER_SCALES": [256, 256],
+    "DATA.TRAIN_CROP_SCALES": [1, 0.875, 0.75, 0.66],
+    "DATA.TRAIN_CROP_SIZE": 224,
+    "DATA.TEST_CROP_SIZE": 224,
+    "AUG.FRAME_JITTER_PROB": 0.8,
+    "AUG.FRAME_JITTER": [0.4, 0.4, 0.2, 0.1],
+    "AUG.GRAY_PROB": 0.2,
+    "AUG.AA_TYPE": "",
+    "AUG.COLOR_JITTER": 0.0,
+    "AUG.RE_PROB": 0.0,
+    "MIXUP.ALPHA": 0.8,
+    "MIXUP.CUTMIX_ALPHA": 1.0,
+    "MIXUP.PROB": 1.0,
+    "MIXUP.SWITCH_PROB": 0.5,
+    "MIXUP.LABEL_SMOOTH_VALUE": 0.1,
+    "MIXUP.PARTNER": "permuted",
+    "SOLVER.OPTIMIZING_METHOD": "adamw",
+    "SOLVER.BETAS": (0.9, 0.98),
+    "SOLVER.WEIGHT_DECAY": 0.001,
+    "SOLVER.ZERO_WD_1D_PARAM": False,
+    "SOLVER.CLIP_GRAD_L2NORM": None,
+    "SOLVER.LR_POLICY": "cosine_shared_end",
+    "SOLVER.WARMUP_START_LR": 0.0,
+    "TRAIN.MIXED_PRECISION": True,
+}
+
+# Protocol -> epochs, warm-up, rate, videos per step, clips of a GPU at a time, views, crops.
+TC_CLIP_PROTOCOLS = {
+    "zeroshot": (10, 5.0, 8e-6, 256, 4, 2, 1),
+    "zeroshot_llm": (10, 5.0, 8e-6, 256, 2, 2, 1),
+    "few_shot": (50, 5.0, 2e-6, 64, 4, 2, 1),
+    "few_shot_llm": (50, 5.0, 2e-6, 64, 4, 2, 1),
+    "base_to_novel": (12, 2.0, 3.33e-6, 64, 4, 2, 1),
+    "base_to_novel_llm": (12, 2.0, 3.33e-6, 64, 4, 2, 1),
+    "fully_supervised": (30, 5.0, 2.2e-5, 512, 4, 4, 3),
+}
+
+
+@pytest.mark.parametrize("protocol", TC_CLIP_PROTOCOLS)
+def test_tc_clip_has_its_recipes(protocol):
+    cfg = load(ROOT / "configs" / "Kinetics" / f"TCCLIP_vitb16_16f_{protocol}.yaml")
+    epochs, warmup, rate, batch, clips, views, crops = TC_CLIP_PROTOCOLS[protocol]
+    expected = TC_CLIP | {
+        "SOLVER.MAX_EPOCH": epochs,
+        "SOLVER.WARMUP_EPOCHS": warmup,
+        "SOLVER.BASE_LR": rate,
+        "TRAIN.BATCH_SIZE": batch,
+        "MIXUP.GROUP_SIZE": clips,
+        "TEST.NUM_ENSEMBLE_VIEWS": views,
+        "TEST.NUM_SPATIAL_CROPS": crops,
+        "SPLITS.NAMES": "rephrased" if protocol.endswith("_llm") else "index2cls",
+    }
+    leaves = cfg.leaves()
+    assert {key: leaves[key] for key in expected} == expected
+    assert pytest.approx(rate / 100) == cfg.SOLVER.COSINE_END_LR
+    assert cfg.AUG.ENABLE
+    assert cfg.MIXUP.ENABLE
+
+
+@pytest.mark.parametrize("path", [path for path in RUNS if path.name.startswith("TCCLIP")], ids=name)
+def test_a_group_of_mixup_is_a_part_of_the_accumulation(path):
+    cfg = load(path)
+    assert cfg.TRAIN.BATCH_SIZE == cfg.NUM_GPUS * cfg.TRAIN.ACCUMULATION_STEPS * cfg.MIXUP.GROUP_SIZE
+
+
 def keys_in(path):
     """Keys that a page names in full, such as `TRAIN.BATCH_SIZE`; `MODEL.*_FACTOR` stands for several."""
     return set(re.findall(r"`([A-Z][A-Z0-9_]*(?:\.[A-Z][A-Z0-9_]*)+)(?: [^`]*)?`", path.read_text(encoding="utf-8")))

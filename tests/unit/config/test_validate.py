@@ -7,6 +7,10 @@ from slowfast.config.defaults import assert_and_infer_cfg, get_cfg
 from slowfast.config.node import ConfigError
 
 CHOSEN = ["MODEL.MODEL_NAME", "TemporalClipVideo", "MODEL.ARCH", "vitb16", "DATA.TEST_CROP_SIZE", 224]
+CROP_SCALES = [
+    *("DATA.TRAIN_CROP_SCALES", [1, 0.75]),
+    *("DATA.TRAIN_JITTER_SCALES_RELATIVE", [0.1, 1], "DATA.TRAIN_JITTER_ASPECT_RELATIVE", [0.5, 2]),
+]
 FROSTER = ["MODEL.KEEP_RAW_MODEL", True, "MODEL.RAW_MODEL_DISTILLATION", True, "MODEL.DISTILLATION_MODE", "froster"]
 TYPES = ", ".join(map(repr, values.TEMPORAL_MODELING_TYPES))
 STDD = ["MODEL.TEMPORAL_MODELING_TYPE", "stcross_attend"]
@@ -121,6 +125,42 @@ def test_every_choice_lists_what_is_allowed(key):
         (
             ["AUG.ENABLE", True, "AUG.RE_SPLIT", True],
             "AUG.RE_SPLIT: True keeps the first crop whole, and AUG.NUM_SAMPLE 1 makes no other; set it to 2",
+        ),
+        (
+            ["MIXUP.GROUP_SIZE", 1],
+            "MIXUP.GROUP_SIZE: 1 leaves a clip nothing to mix with; allowed: 0, or 2 and more",
+        ),
+        (
+            ["MIXUP.PARTNER", "next"],
+            "MIXUP.PARTNER: unknown value 'next'; allowed: 'mirrored', 'permuted'",
+        ),
+        (
+            ["AUG.FRAME_JITTER", [0.4, 0.4, 0.2, 0.6]],
+            "AUG.FRAME_JITTER: a hue of 0.6 turns; allowed: at most 0.5",
+        ),
+        (
+            ["AUG.FRAME_JITTER", [0.4]],
+            "AUG.FRAME_JITTER: expected four numbers >= 0, found [0.4]",
+        ),
+        (
+            ["DATA.TRAIN_CROP_SCALES", [1, 1.5]],
+            "DATA.TRAIN_CROP_SCALES: expected a list of numbers > 0 and <= 1, found [1, 1.5]",
+        ),
+        (
+            CROP_SCALES,
+            "DATA.TRAIN_CROP_SCALES: choose it or DATA.TRAIN_JITTER_SCALES_RELATIVE; allowed beside it: []",
+        ),
+        (
+            ["SOLVER.LR_POLICY", "cosine_shared_end", "SOLVER.COSINE_AFTER_WARMUP", True],
+            "SOLVER.COSINE_AFTER_WARMUP: True belongs to SOLVER.LR_POLICY 'cosine'; allowed: False",
+        ),
+        (
+            ["SOLVER.LR_POLICY", "cosine_shared_end", "SOLVER.COSINE_RESTART_EPOCH", 3],
+            "SOLVER.COSINE_RESTART_EPOCH: 3 belongs to SOLVER.LR_POLICY 'cosine'; allowed: 0",
+        ),
+        (
+            ["SOLVER.LR_POLICY", "cosine_shared_end", "SOLVER.COSINE_END_LR", 1.0],
+            "SOLVER.COSINE_END_LR: 1.0 must be below SOLVER.BASE_LR, which is 0.1",
         ),
         (
             ["MIXUP.ENABLE", True, "TRAIN.BATCH_SIZE", 1],

@@ -153,6 +153,37 @@ def test_augmentation_is_checked_at_the_start(cfg, make_split, key, value, messa
         build_split_loader(split, cfg=cfg)
 
 
+def test_recipe_of_tc_clip_reaches_the_clips(cfg, make_split):
+    split = make_split("train")
+    plain = build_dataset(split, cfg=cfg)[(0, 0)].frames
+    cfg.DATA.FRAME_SAMPLING = "uniform"
+    sampled = build_dataset(split, cfg=cfg)[(0, 0)].frames
+    assert not torch.equal(sampled, plain)
+    cfg.DATA.TRAIN_CROP_SCALES = [1, 0.75]
+    cropped = build_dataset(split, cfg=cfg)[(0, 0)].frames
+    assert cropped.shape == plain.shape
+    assert not torch.equal(cropped, sampled)
+    cfg.AUG.AA_TYPE, cfg.AUG.COLOR_JITTER, cfg.AUG.RE_PROB = "", 0.0, 0.0
+    cfg.AUG.GRAY_PROB = 1.0
+    assert torch.equal(build_dataset(split, cfg=cfg)[(0, 0)].frames, cropped)  # AUG.ENABLE is off
+    cfg.AUG.ENABLE = True
+    gray = build_dataset(split, cfg=cfg)[(0, 0)].frames
+    assert torch.equal(gray[:, 0], gray[:, 2])
+    cfg.AUG.FRAME_JITTER_PROB = 1.0
+    cfg.AUG.FRAME_JITTER = [0.9, 0, 0, 0]
+    assert not torch.equal(build_dataset(split, cfg=cfg)[(0, 0)].frames, gray)
+    val = build_dataset(make_split("val"), cfg=cfg)[0]
+    cfg.AUG.ENABLE, cfg.DATA.TRAIN_CROP_SCALES = False, []
+    assert torch.equal(build_dataset(make_split("val"), cfg=cfg)[0].frames, val.frames)
+
+
+def test_partners_and_groups_reach_mixup(cfg):
+    cfg.MIXUP.ENABLE = True
+    assert (build_mixup(cfg, 7).settings.partner, build_mixup(cfg, 7).settings.group_size) == ("mirrored", 0)
+    cfg.MIXUP.PARTNER, cfg.MIXUP.GROUP_SIZE = "permuted", 4
+    assert (build_mixup(cfg, 7).settings.partner, build_mixup(cfg, 7).settings.group_size) == ("permuted", 4)
+
+
 def test_mixup_takes_the_classes_of_the_split(cfg):
     assert build_mixup(cfg, 7) is None
     cfg.MIXUP.ENABLE = True

@@ -8,6 +8,7 @@ from slowfast.datasets.frame_sampling import (
     pyslowfast_indices,
     pyslowfast_whole_indices,
     pyslowfast_window,
+    uniform_indices,
 )
 
 STRIDE = Stride(num_frames=8, sampling_rate=16, target_fps=30)
@@ -104,3 +105,41 @@ class TestPySlowFast:
         )
         assert window[0] == pytest.approx((200 - 16 * 8 / 30 * 25) / 3)
         assert plain[0] == 31
+
+
+class TestUniform:
+    """Published figures are TC-CLIP's."""
+
+    @staticmethod
+    def view(total, view=0, views=1, num_frames=16):
+        return uniform_indices(total, num_frames=num_frames, position=ClipPosition(view=view, views=views))
+
+    @staticmethod
+    def train(total, fractions):
+        return uniform_indices(total, num_frames=len(fractions), position=ClipPosition(segments=tuple(fractions)))
+
+    def test_one_view_is_the_published_one(self):
+        published = [9, 28, 46, 65, 84, 103, 121, 140, 159, 178, 196, 215, 234, 253, 271, 290]
+        assert self.view(300) == published
+        assert self.view(10) == [0, 0, 1, 2, 2, 3, 4, 4, 5, 5, 6, 7, 7, 8, 9, 9]
+
+    def test_validation_is_the_one_view(self):
+        position = ClipPosition(fraction=0.5)
+        assert uniform_indices(300, num_frames=16, position=position) == self.view(300)
+
+    def test_several_views_divide_each_segment(self):
+        assert self.view(64, 0, 2, 4) == [4, 20, 36, 52]
+        assert self.view(64, 1, 2, 4) == [12, 28, 44, 60]
+        assert sorted(frame for view in range(16) for frame in self.view(64, view, 16, 4)) == list(range(64))
+
+    def test_training_is_the_published_rule(self):
+        assert self.train(11, [0.0, 0.5, 0.999, 0.5]) == [0, 3, 5, 7]  # segments of 2; what is left over is never read
+        assert self.train(8, [0.0] * 8) == self.train(8, [0.999] * 8) == list(range(8))
+        assert self.train(3, [0.9] * 4) == [0, 1, 2, 2]  # halves to even: 0, 0.75, 1.5, 2.25
+        assert self.train(2, [0.9] * 8) == [0, 0, 0, 1, 1, 1, 0, 0]  # 1.5 and 1.75 lead to frame 2, that is 0
+
+    def test_one_frame(self):
+        assert self.view(1) == [0] * 16
+        assert self.view(1, 3, 4) == [0] * 16
+        assert self.train(1, [0.7] * 16) == [0] * 16
+        assert self.train(50, [0.7]) == [35]

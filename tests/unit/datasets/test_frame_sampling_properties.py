@@ -14,6 +14,7 @@ from slowfast.datasets.frame_sampling import (
     pyslowfast_indices,
     pyslowfast_whole_indices,
     pyslowfast_window,
+    uniform_indices,
 )
 
 totals = st.integers(1, 20_000)
@@ -55,6 +56,23 @@ def test_dense_views_go_from_the_first_frame_to_the_last(total, fps, stride, vie
     assert clips[0][0] == 0
     assert clips[-1][-1] == total - 1
     assert all(one[0] <= other[0] for one, other in itertools.pairwise(clips))
+
+
+@given(totals, st.integers(1, 64), views)
+def test_uniform_views_take_a_frame_of_each_segment(total, num_frames, position):
+    indices = uniform_indices(total, num_frames=num_frames, position=position)
+    check(indices, count=num_frames, total=total)
+    segments = [index * num_frames // total for index in indices]
+    assert total < num_frames or all(segment in (i - 1, i) for i, segment in enumerate(segments))
+
+
+@given(totals, st.lists(st.floats(0.0, 1.0, exclude_max=True), min_size=1, max_size=64))
+def test_uniform_training_clips_take_a_frame_of_each_segment(total, fractions):
+    indices = uniform_indices(total, num_frames=len(fractions), position=ClipPosition(segments=tuple(fractions)))
+    assert len(indices) == len(fractions)
+    assert all(type(index) is int and 0 <= index < total for index in indices)
+    length = total // len(fractions)
+    assert not length or [index // length for index in indices] == list(range(len(fractions)))
 
 
 @given(totals, rates, strides, positions, st.booleans())

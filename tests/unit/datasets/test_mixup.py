@@ -10,6 +10,10 @@ from slowfast.utils.seed import seed_everything
 CLASSES = 5
 
 
+def mirror(count):
+    return range(count)[::-1]
+
+
 def mix(batch, *, seed=0, num_classes=CLASSES, **options):
     seed_everything(seed)
     return MixUp(settings=MixUpSettings(**options), num_classes=num_classes)(batch)
@@ -28,21 +32,22 @@ def share_of(mixed):
 
 class TestTargets:
     def test_by_hand(self):
-        weights = mixed_targets(torch.tensor([0, 2]), share=0.7, num_classes=4, smoothing=0.0)
+        weights = mixed_targets(torch.tensor([0, 2]), mirror(2), share=0.7, num_classes=4, smoothing=0.0)
         assert weights.tolist() == [pytest.approx([0.7, 0, 0.3, 0]), pytest.approx([0.3, 0, 0.7, 0])]
-        weights = mixed_targets(torch.tensor([0, 2]), share=0.7, num_classes=4, smoothing=0.2)
+        weights = mixed_targets(torch.tensor([0, 2]), mirror(2), share=0.7, num_classes=4, smoothing=0.2)
         assert weights[0].tolist() == pytest.approx([0.05 + 0.8 * 0.7, 0.05, 0.05 + 0.8 * 0.3, 0.05])
 
     @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
     @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
     def test_sum_to_one(self, smoothing, share):
-        weights = mixed_targets(torch.tensor([0, 3, 3, 1, 2]), share=share, num_classes=6, smoothing=smoothing)
+        label = torch.tensor([0, 3, 3, 1, 2])
+        weights = mixed_targets(label, mirror(5), share=share, num_classes=6, smoothing=smoothing)
         assert weights.dtype == torch.float32
         assert weights.sum(dim=1).tolist() == pytest.approx([1.0] * 5)
         assert weights.min() >= 0
 
     def test_same_class_twice_is_one_class(self):
-        weights = mixed_targets(torch.tensor([1, 1]), share=0.4, num_classes=3, smoothing=0.0)
+        weights = mixed_targets(torch.tensor([1, 1]), mirror(2), share=0.4, num_classes=3, smoothing=0.0)
         assert weights.tolist() == [pytest.approx([0, 1, 0])] * 2
 
 
@@ -182,5 +187,102 @@ def test_share_has_the_beta_distribution(batch):
     ],
 )
 def test_settings_are_checked(options, message):
+    with pytest.raises(ValueError, match=message):
+        MixUpSettings(**options)
+
+
+class TestGroups:
+    @pytest.fixture
+    def clips(self, make_batch):
+        """Ten clips of ten classes."""
+        return replace(make_batch(10, 3), label=torch.arange(10))
+
+    def mixed(self, clips, *, seed=0, **options):
+        return mix(clips, seed=seed, num_classes=10, label_smoothing=0.0, partner="permuted", **options)
+
+    def test_partners_are_of_the_same_group(self, clips):
+        for seed in range(10):
+            weights = self.mixed(clips, seed=seed, group_size=4).weights
+            for first, last in ((0, 4), (4, 8), (8, 10)):
+                assert weights[first:last, first:last].sum(dim=1).tolist() == pytest.approx([1.0] * (last - first))
+
+    def test_partners_are_a_permutation(self, clips):
+        seen = set()
+        for seed in range(10):
+            weights = self.mixed(clips, seed=seed, alpha=0.0).weights
+            assert weights.sum(dim=0).tolist() == pytest.approx([1.0] * 10)  # everybody is a partner once
+            partners = (weights - torch.diag(weights.diag())).argmax(dim=1)
+            own = weights.diag() == 1.0
+            order = torch.where(own, torch.arange(10), partners)
+            assert own.all() or sorted(order.tolist()) == list(range(10))
+            seen.add(tuple(order.tolist()))
+        assert len(seen) > 5
+
+    def test_each_group_has_its_own_share_and_box(self, clips):
+        shares, kinds = set(), set()
+        for seed in range(24):
+            mixed = self.mixed(clips, seed=seed, group_size=5)
+            for span in (slice(0, 5), slice(5, 10)):
+                kept = mixed.weights.diag()[span]
+                moved = kept < 1
+                assert kept[moved].tolist() == pytest.approx([kept.min().item()] * int(moved.sum()))
+                shares.add(round(kept.min().item(), 4))
+            own = (mixed.frames == mixed.frames.round()).flatten(1).all(dim=1)  # pasted, not blended
+            kinds.add((own[:5].all().item(), own[5:].all().item()))
+        assert len(shares) > 15
+        assert len(kinds) == 4  # each group has its own coin
+
+    @pytest.mark.parametrize("partner", ["mirrored", "permuted"])
+    @pytest.mark.parametrize("group_size", [10, 11, 64])
+    def test_a_group_larger_than_the_batch_is_the_batch(self, clips, partner, group_size):
+        for seed in range(4):
+            whole, group = (
+                mix(clips, seed=seed, num_classes=10, partner=partner, group_size=size) for size in (0, group_size)
+            )
+            assert torch.equal(whole.frames, group.frames)
+            assert torch.equal(whole.weights, group.weights)
+
+    def test_groups_are_what_batches_of_their_own_would_be(self, clips):
+        seed_everything(3)
+        mixer = MixUp(settings=MixUpSettings(partner="permuted", group_size=4), num_classes=10)
+        whole = mixer(clips)
+        seed_everything(3)
+        spans = [slice(0, 4), slice(4, 8), slice(8, 10)]
+        parts = [
+            mixer(
+                replace(
+                    clips,
+                    frames=clips.frames[span],
+                    label=clips.label[span],
+                    video_id=clips.video_id[span],
+                    view=clips.view[span],
+                )
+            )
+            for span in spans
+        ]
+        assert torch.equal(whole.frames, torch.cat([part.frames for part in parts]))
+        assert torch.equal(whole.weights, torch.cat([part.weights for part in parts]))
+
+    def test_mirrored_groups(self, clips):
+        weights = mix(clips, num_classes=10, cutmix_alpha=0.0, label_smoothing=0.0, group_size=3).weights
+        assert [row.nonzero().flatten().tolist() for row in weights[:3]] == [[0, 2], [1], [0, 2]]
+        assert weights[9].tolist() == pytest.approx([0.0] * 9 + [1.0])  # alone in its group
+
+    def test_float32_frames_are_left_as_they_are(self, clips):
+        exact = replace(clips, frames=clips.frames.float())
+        for seed in range(6):
+            self.mixed(exact, seed=seed, group_size=4)
+            assert torch.equal(exact.frames, clips.frames.float())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"partner": "next"}, "MIXUP.PARTNER: found 'next', allowed: 'mirrored', 'permuted'"),
+        ({"group_size": 1}, "MIXUP.GROUP_SIZE: found 1, allowed: 0"),
+        ({"group_size": -2}, "MIXUP.GROUP_SIZE: found -2, allowed: 0"),
+    ],
+)
+def test_settings_of_groups_are_checked(options, message):
     with pytest.raises(ValueError, match=message):
         MixUpSettings(**options)

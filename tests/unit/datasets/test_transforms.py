@@ -6,6 +6,7 @@ import torch
 
 from slowfast.datasets.transforms import (
     SpatialSettings,
+    crop_shapes,
     finish,
     fixed_views,
     random_view,
@@ -120,6 +121,69 @@ class TestRandomView:
         assert torch.equal(draw(frames, settings, 0), resized)
 
 
+class TestMultiScaleCrop:
+    SCALES = (1.0, 0.875, 0.75, 0.66)
+
+    def settings(self, *, size=224, short=256, flip=False, scales=SCALES):
+        return SpatialSettings(jitter_scales=(short, short), train_crop=size, flip=flip, crop_scales=scales)
+
+    def test_shapes_of_the_published_recipe(self):
+        shapes = crop_shapes(256, self.SCALES, size=224)
+        assert len(shapes) == 10
+        assert set(shapes) == {
+            *((side, side) for side in (256, 224, 192, 168)),
+            *((256, 224), (224, 256), (224, 192), (192, 224), (192, 168), (168, 192)),
+        }
+
+    def test_sides_near_the_crop_become_it(self):
+        assert crop_shapes(100, (0.8, 0.78, 0.77, 0.82, 0.83), size=80)[0] == (80, 80)
+        sides = [crop_shapes(100, (share,), size=80)[0][0] for share in (0.77, 0.78, 0.79, 0.81, 0.82, 0.83)]
+        assert sides == [77, 80, 80, 80, 80, 83]
+        assert crop_shapes(79, (1.0,), size=80) == [(79, 79)]  # never beyond the picture
+
+    def test_every_shape_at_every_place_is_the_resized_box(self):
+        frames = clip(256, 341).float()
+        boxes = {
+            (height, width, place): torch.nn.functional.interpolate(
+                frames[..., top : top + height, left : left + width],
+                size=(224, 224),
+                mode="bilinear",
+                align_corners=False,
+            )
+            for height, width in crop_shapes(256, self.SCALES, size=224)
+            for down, right in [((256 - height) // 4, (341 - width) // 4)]
+            for place, (top, left) in enumerate(
+                [(0, 0), (0, 4 * right), (4 * down, 0), (4 * down, 4 * right), (2 * down, 2 * right)]
+            )
+        }
+        found = {}
+        for seed in range(120):
+            crop = draw(frames, self.settings(), seed)
+            names = [name for name, box in boxes.items() if torch.equal(crop, box)]
+            assert names
+            for name in names:
+                found[name] = found.get(name, 0) + 1
+        assert {name[:2] for name in found} == set(crop_shapes(256, self.SCALES, size=224))
+        assert {name[2] for name in found} == set(range(5))
+
+    def test_mirrors_half_of_the_clips_after_the_crop(self):
+        frames, mirrored = clip(40, 48), 0
+        for seed in range(60):
+            plain, crop = (draw(frames, self.settings(size=32, short=40, flip=flip), seed) for flip in (False, True))
+            assert torch.equal(crop, plain) or torch.equal(crop, plain.flip(-1))
+            mirrored += not torch.equal(crop, plain)
+        assert 18 < mirrored < 42
+
+    def test_pictures_smaller_than_the_crop_are_scaled_up(self):
+        for seed in range(10):
+            crop = draw(clip(30, 20), self.settings(size=32, short=24), seed)
+            assert crop.shape == (3, 2, 32, 32)
+
+    def test_a_box_of_the_size_of_the_crop_is_not_resized(self):
+        frames = clip(32, 32)
+        assert torch.equal(draw(frames, self.settings(size=32, short=32, scales=(1.0,)), 0), frames)
+
+
 class TestFinish:
     def test_uint8_rounds_half_to_even_and_clamps(self):
         frames = torch.tensor([0.5, 1.5, 2.5, 254.6, 255.4, -0.2]).repeat(3, 1, 1, 1)
@@ -145,6 +209,12 @@ class TestFinish:
     ("fields", "message"),
     [
         ({"jitter_scales": (320, 256)}, "DATA.TRAIN_JITTER_SCALES: found"),
+        ({"crop_scales": (1.0, 0.0)}, r"DATA.TRAIN_CROP_SCALES: found \[1.0, 0.0\], allowed: above 0"),
+        ({"crop_scales": (1.2,)}, "DATA.TRAIN_CROP_SCALES: found"),
+        (
+            {"crop_scales": (1.0,), "relative_area": (0.1, 1.0), "relative_aspect": (0.5, 2.0)},
+            "DATA.TRAIN_CROP_SCALES: choose it or DATA.TRAIN_JITTER_SCALES_RELATIVE",
+        ),
         ({"relative_area": (0.1, 1.0)}, "DATA.TRAIN_JITTER_ASPECT_RELATIVE: set both or neither"),
     ],
 )

@@ -1,3 +1,5 @@
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -5,12 +7,15 @@ from torch.utils.data import DataLoader
 
 from slowfast.datasets.annotation import VideoRecord
 from slowfast.datasets.decode import DecodeError, VideoInfo
+from slowfast.datasets.frame_colors import ColorSettings
+from slowfast.datasets.frame_sampling import ClipPosition, Stride, dense_indices
 from slowfast.datasets.rand_augment import OPERATIONS, parse_rand_augment
 from slowfast.datasets.random_erasing import ErasingSettings
 from slowfast.datasets.sampler import TrainBatchSampler
 from slowfast.datasets.transforms import AugmentSettings, SpatialSettings
 from slowfast.datasets.types import collate
 from slowfast.datasets.video_dataset import SamplingSettings, VideoDataset
+from slowfast.utils.seed import derive_seed
 
 FRAMES = 60
 
@@ -112,6 +117,38 @@ class TestTraining:
         assert max(spans) <= 24
         assert len(spans) > 3
 
+    def test_uniform_sampling_draws_in_each_segment(self):
+        videos = dataset("train", sampling=SamplingSettings(num_frames=4, rule="uniform"))
+        clips = [frame_numbers(videos[(epoch, 2)].frames[0]) for epoch in range(20)]
+        assert all([number // 15 for number in clip] == [0, 1, 2, 3] for clip in clips)
+        places = np.array(clips) % 15
+        assert len(np.unique(places)) > 10
+        assert (places != places[:, :1]).any(axis=1).all()  # a draw for each segment
+        assert_same(videos[(3, 2)], dataset("train", sampling=SamplingSettings(num_frames=4, rule="uniform"))[(3, 2)])
+        assert frame_numbers(videos[(0, 0)].frames[0]) != clips[0]
+
+    def test_dense_clips_lie_where_the_first_number_of_their_stream_says(self):
+        """Whatever other rules draw, clips of the default rule stay where they always were."""
+        videos = dataset("train")
+        for epoch in range(8):
+            fraction = random.Random(derive_seed("clip", 7, epoch, 2)).random()
+            position = ClipPosition(fraction=fraction)
+            stride = Stride(num_frames=4, sampling_rate=4, target_fps=30)
+            expected = dense_indices(FRAMES, 30, stride=stride, position=position)
+            assert frame_numbers(videos[(epoch, 2)].frames[0]) == expected
+
+    def test_rules_share_crops(self):
+        """Segments have a random stream of their own: neither places of other rules nor crops move."""
+        spatial = SpatialSettings(jitter_scales=(40, 56), train_crop=32)
+        dense, uniform = (
+            dataset(
+                "train", decode=PictureDecoder(), spatial=spatial, sampling=SamplingSettings(num_frames=4, rule=rule)
+            )
+            for rule in ("dense", "uniform")
+        )
+        for epoch in range(4):
+            assert_same(dense[(epoch, 1)], uniform[(epoch, 1)])
+
     def test_bad_video_is_replaced_and_reported(self):
         item = dataset("train", decode=FakeDecoder(bad={"v4"}))[(1, 4)]
         assert item.bad == ("v4: the file is empty",)
@@ -195,6 +232,32 @@ class TestAugmentation:
             assert len(alone) == 8
             assert_same(alone, shared)
 
+    def test_colors_change_on_the_crop(self):
+        settings = AugmentSettings(colors=ColorSettings(jitter_prob=1.0))
+        plain, jittered = (self.videos(each)[(0, 2)].frames for each in (None, settings))
+        assert jittered.dtype == torch.uint8
+        (clip,) = jittered
+        assert not torch.equal(clip[:, 0], clip[:, 1])
+        assert not torch.equal(jittered, plain)
+        gray = AugmentSettings(colors=ColorSettings(gray_prob=1.0))
+        (clip,) = self.videos(gray)[(0, 2)].frames
+        expected = (plain[0].float() * torch.tensor([0.2989, 0.587, 0.114]).view(3, 1, 1, 1)).sum(dim=0)
+        assert (clip.float() - expected).abs().max() <= 1  # the same place, without colours
+
+    def test_colors_of_exact_and_turned_crops(self):
+        settings = AugmentSettings(colors=ColorSettings(jitter_prob=1.0))
+
+        def item(**options):
+            spatial = SpatialSettings(jitter_scales=(40, 56), train_crop=32, **options)
+            return self.videos(settings, spatial=spatial, crops_per_clip=2)[(0, 2)].frames
+
+        exact, swapped = item(dtype="float32"), item(bgr=True)
+        assert exact.dtype == torch.float32
+        assert (exact - item().float()).abs().max() <= 0.5  # rounded once, at the end
+        assert not torch.equal(exact, exact.round())
+        assert torch.equal(swapped, item().flip(1))
+        assert not torch.equal(exact[0], exact[1])
+
     def test_first_crop_stays_clean(self):
         settings = AugmentSettings(erasing=self.ERASE.erasing, clean_first=True)
         plain = self.videos(crops_per_clip=3)[(0, 3)].frames
@@ -268,6 +331,12 @@ class TestEvaluation:
         item = dataset("test", views=2, sampling=sampling)[0]
         # windows of 12 frames and the one after; stride 5
         assert [frame_numbers(clip) for clip in item.frames] == [[0, 5, 10, 12], [24, 29, 34, 36]]
+
+    def test_uniform_sampling(self):
+        sampling = SamplingSettings(num_frames=4, rule="uniform")
+        assert frame_numbers(dataset("val", sampling=sampling)[0].frames[0]) == [7, 22, 37, 52]
+        item = dataset("test", views=2, sampling=sampling)[0]
+        assert [frame_numbers(clip) for clip in item.frames] == [[3, 18, 33, 48], [11, 26, 41, 56]]
 
     def test_bad_video_is_reported_not_replaced(self):
         decode = FakeDecoder(bad={"v5"})

@@ -30,8 +30,14 @@ def published():
     return cfg
 
 
+class Parts(nn.ModuleDict):
+    """Stands in for a method."""
+
+    learning_rate_factors = {}  # noqa: RUF012
+
+
 def network():
-    return nn.ModuleDict({"mlp": nn.Linear(2, 3), "head": nn.Linear(3, 2)})
+    return Parts({"mlp": nn.Linear(2, 3), "head": nn.Linear(3, 2)})
 
 
 def test_published_schedule():
@@ -52,7 +58,7 @@ def test_step_schedule():
 def test_published_optimizer(name):
     cfg = published()
     cfg.SOLVER.OPTIMIZING_METHOD = name
-    optimizer = build_optimizer(cfg, network().named_parameters())
+    optimizer = build_optimizer(cfg, network())
     assert isinstance(optimizer, torch.optim.AdamW)
     assert [(g["weight_decay"], g["lr"], g["betas"], g["eps"]) for g in optimizer.param_groups] == [
         (0.01, 3.33e-6, (0.9, 0.999), 1e-8),
@@ -63,17 +69,47 @@ def test_published_optimizer(name):
 def test_factors_from_the_model_keys():
     cfg, net = published(), network()
     cfg.MODEL.MLP_FINETUNE_FACTOR, cfg.MODEL.DEFAULT_FINETUNE_FACTOR = 2.0, 0.0
-    optimizer = build_optimizer(cfg, net.named_parameters())
+    optimizer = build_optimizer(cfg, net)
     assert [g["names"] for g in optimizer.param_groups] == [["mlp.weight"], ["mlp.bias"]]
     assert {g["lr_factor"] for g in optimizer.param_groups} == {2.0}
     assert not net["head"].weight.requires_grad
 
 
+def test_factors_of_the_method_multiply_those_of_the_model_keys():
+    cfg, net = published(), network()
+    net.learning_rate_factors = {"head.": 10.0}
+    cfg.SOLVER.ZERO_WD_1D_PARAM = False
+    found = [(g["names"], g["lr_factor"], g["lr"]) for g in build_optimizer(cfg, net).param_groups]
+    assert found == [
+        (["mlp.weight", "mlp.bias"], 1.0, 3.33e-6),
+        (["head.weight", "head.bias"], 10.0, pytest.approx(3.33e-5)),
+    ]
+    cfg.MODEL.DEFAULT_FINETUNE_FACTOR = 0.5
+    assert [g["lr_factor"] for g in build_optimizer(cfg, net).param_groups] == [1.0, 5.0]
+    cfg.MODEL.DEFAULT_FINETUNE_FACTOR = 0.0
+    assert [g["names"] for g in build_optimizer(cfg, net).param_groups] == [["mlp.weight", "mlp.bias"]]
+
+
+def test_a_method_asks_for_no_factors_unless_it_says_so(make_method):
+    assert make_method().learning_rate_factors == {}
+
+
+def test_few_shot_schedule_of_tc_clip():
+    cfg = get_cfg()
+    cfg.merge_from_list([
+        "SOLVER.BASE_LR", 2e-6, "SOLVER.COSINE_END_LR", 2e-8, "SOLVER.WARMUP_START_LR", 0.0,
+        "SOLVER.WARMUP_EPOCHS", 5.0, "SOLVER.MAX_EPOCH", 50, "SOLVER.LR_POLICY", "cosine_shared_end",
+    ])  # fmt: skip
+    schedule = build_lr_schedule(cfg)
+    assert [learning_rate(epoch, schedule) for epoch in (0, 2.5, 5)] == pytest.approx([0, 1e-6, 1.952e-6], rel=1e-3)
+    assert [learning_rate(50, schedule, factor) for factor in (1.0, 10.0)] == pytest.approx([2e-8, 2e-8])
+
+
 def test_routing_factor_alone_changes_nothing():
     cfg = published()
     cfg.MODEL.ROUTING_FINETUNE_FACTOR = 0.0
-    net = nn.ModuleDict({"routing": nn.Linear(2, 2, bias=False)})
-    (group,) = build_optimizer(cfg, net.named_parameters()).param_groups
+    net = Parts({"routing": nn.Linear(2, 2, bias=False)})
+    (group,) = build_optimizer(cfg, net).param_groups
     assert group["lr_factor"] == 1.0
 
 
@@ -81,7 +117,7 @@ def test_layer_decay_is_refused():
     cfg = published()
     cfg.SOLVER.LAYER_DECAY = 0.5
     with pytest.raises(ValueError, match=r"SOLVER\.LAYER_DECAY: 0\.5"):
-        build_optimizer(cfg, network().named_parameters())
+        build_optimizer(cfg, network())
 
 
 def test_patching_without_a_file_to_patch_is_said(tmp_path, caplog):
@@ -119,14 +155,14 @@ def adapted(request, build_tiny):
     clip = build_tiny(request.param)
     for block in clip.visual.transformer.resblocks:
         block.add_experts(2)
-    return nn.ModuleDict({"model": clip})
+    return Parts({"model": clip})
 
 
 def test_every_keyword_has_its_factor(adapted):
     cfg = published()
     for key, (_, factor) in FACTORS.items():
         setattr(cfg.MODEL, key, factor)
-    optimizer = build_optimizer(cfg, adapted.named_parameters())
+    optimizer = build_optimizer(cfg, adapted)
     found = {name: (group["lr_factor"], group["lr"]) for group in optimizer.param_groups for name in group["names"]}
     rates = {key: (factor, cfg.SOLVER.BASE_LR * factor) for key, (_, factor) in FACTORS.items()}
     assert found == {name: rates[key_of(name)] for name, _ in adapted.named_parameters()}
@@ -142,7 +178,7 @@ def test_factor_zero_freezes_its_modules_only(adapted, frozen):
     cfg = published()
     cfg.MODEL.MLP_FINETUNE_FACTOR = 4.0  # the routing's factor alone asks for no groups, as published
     setattr(cfg.MODEL, frozen, 0.0)
-    optimizer = build_optimizer(cfg, adapted.named_parameters())
+    optimizer = build_optimizer(cfg, adapted)
     kept = {name for group in optimizer.param_groups for name in group["names"]}
     assert kept == {name for name, _ in adapted.named_parameters() if key_of(name) != frozen}
     assert kept == {name for name, parameter in adapted.named_parameters() if parameter.requires_grad}

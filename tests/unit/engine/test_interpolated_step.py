@@ -330,14 +330,14 @@ def test_bounds_must_be_in_order(low, high):
 
 def connected(cfg, method):
     cfg.merge_from_list([word for pair in LINEAR_CONNECT.items() for word in pair])
-    optimizer = build_optimizer(cfg, method.named_parameters())
+    optimizer = build_optimizer(cfg, method)
     step, _ = build_step(cfg, method, optimizer, device=torch.device("cpu"))
     return step
 
 
 def test_build_step_chooses_by_key(make_cfg, make_tuned):
     method = make_tuned()
-    optimizer = build_optimizer(make_cfg(), method.named_parameters())
+    optimizer = build_optimizer(make_cfg(), method)
     plain, _ = build_step(make_cfg(), method, optimizer, device=torch.device("cpu"))
     assert type(plain) is PlainStep
     step = connected(make_cfg(), method)

@@ -95,8 +95,8 @@ def test_fused_updates_are_those_of_one_operation_after_the_other(method):
     slow = slow_class(twin.parameters(), foreach=False, fused=False, **SETTINGS[method])
     assert all(group["fused"] for group in fast.param_groups)
     for number in range(6):
-        set_learning_rate(fast, 0.01 / (1 + number))
-        set_learning_rate(slow, 0.01 / (1 + number))
+        for optimizer in (fast, slow):
+            set_learning_rate(optimizer, lambda factor, rate=0.01 / (1 + number): factor * rate)
         for parameter, other in zip(net.parameters(), twin.parameters(), strict=True):
             parameter.grad = torch.randn_like(parameter)
             other.grad = parameter.grad.clone()
@@ -135,8 +135,28 @@ def test_factor_zero_freezes():
 def test_set_learning_rate_keeps_factors():
     net = nn.ModuleDict({"mlp": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
     optimizer = make_optimizer(net.named_parameters(), OptimizerConfig(method="sgd", factors={"mlp": 4.0}, **BASE))
-    set_learning_rate(optimizer, 0.01)
+    set_learning_rate(optimizer, lambda factor: 0.01 * factor)
     assert {tuple(g["names"]): g["lr"] for g in optimizer.param_groups}[("mlp.weight",)] == pytest.approx(0.04)
+
+
+def test_set_learning_rate_asks_for_the_rate_of_each_factor():
+    net = nn.ModuleDict({"mlp": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    optimizer = make_optimizer(net.named_parameters(), OptimizerConfig(method="sgd", factors={"mlp": 4.0}, **BASE))
+    set_learning_rate(optimizer, {1.0: 0.3, 4.0: 0.3}.__getitem__)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.3] * 4
+
+
+def test_names_with_a_factor_of_their_own_stand_behind_the_rest():
+    factors, prefixes = {"mlp": 3.0, DEFAULT_KEYWORD: 1.0}, {"blocks.0.": 10.0, "blocks.0.mlp": 100.0, "absent": 2.0}
+    assert list(summary(parameter_groups(SHAPES, **BASE, factors=factors, prefix_factors=prefixes)).items()) == [
+        (("logit_scale", "proj"), (0.5, 0.1, 1.0)),
+        (("class_embedding", "bn.weight"), (0.5, 0.0, 1.0)),
+        (("blocks.0.stadapt.down.weight",), (5.0, 0.1, 10.0)),
+        (("blocks.0.mlp.fc.weight",), (15.0, 0.1, 30.0)),  # the first beginning counts
+        (("blocks.0.mlp.fc.bias",), (15.0, 0.0, 30.0)),
+    ]
+    kept = parameter_groups(SHAPES, **BASE, prefix_factors={"blocks.": 0.0})
+    assert {name for group in kept for name in group.names} == {n for n, _ in SHAPES if not n.startswith("blocks.")}
 
 
 def test_nothing_to_train():

@@ -329,7 +329,7 @@ def make_stdd_step(tiny_weights, tiny_labels):
             cfg.merge_from_list([key, value])
         cfg.freeze()
         method = build_method(cfg, tiny_labels).to(device).train()
-        optimizer = build_optimizer(cfg, method.named_parameters())
+        optimizer = build_optimizer(cfg, method)
         step, _ = build_step(cfg, method, optimizer, device=torch.device(device))
         return step
 
@@ -352,7 +352,7 @@ class DeviceGuard(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("name", STEPS)
-@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("mixed", [None, {}, {"partner": "permuted", "group_size": 3}])
 def test_nothing_in_a_step_waits_for_the_device(make_stdd_step, make_batch, monkeypatch, name, mixed):
     """The meta device stands in for a GPU: whatever asks it for a value or for a shape that depends on one raises."""
     autocast = Precision.autocast
@@ -362,7 +362,7 @@ def test_nothing_in_a_step_waits_for_the_device(make_stdd_step, make_batch, monk
     flags = []
     step = make_stdd_step("meta", **STEPS[name])
     assert isinstance(step, InterpolatedWeightStep) == (name == "interpolated")
-    mix = MixUp(settings=MixUpSettings(), num_classes=3) if mixed else None
+    mix = None if mixed is None else MixUp(settings=MixUpSettings(**mixed), num_classes=3)
     batch = make_batch(4).to("meta")
     for _ in range(2):
         with DeviceGuard() as guard:

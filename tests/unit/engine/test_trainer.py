@@ -156,6 +156,16 @@ def test_rate_follows_the_schedule_within_an_epoch(make_trainer, loader):
     assert rates == [learning_rate(epoch + i / 3, SCHEDULE) for epoch in range(3) for i in range(3)]
 
 
+def test_groups_get_the_rate_of_their_factor(make_trainer, loader):
+    trainer, rates = make_trainer(loader), []
+    trainer.schedule = dataclasses.replace(SCHEDULE, policy="cosine_shared_end", warmup_epochs=0.0, cosine_end_lr=1e-4)
+    trainer.optimizer.param_groups[0]["lr_factor"] = 10.0
+    step = trainer.step
+    trainer.step = lambda batch: rates.append(trainer.optimizer.param_groups[0]["lr"]) or step(batch)
+    trainer.fit(loader)
+    assert rates == [learning_rate(e + i / 3, trainer.schedule, 10.0) for e in range(3) for i in range(3)]
+
+
 def test_random_numbers_of_a_step_follow_from_its_place(make_trainer, loader):
     straight, resumed, other = (make_trainer(loader, seed=seed) for seed in (1, 1, 2))
     straight.fit(loader)

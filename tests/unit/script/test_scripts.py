@@ -23,6 +23,7 @@ LAUNCHERS = sorted((ROOT / "script" / "launch").glob("*.sh"))
 PATHS = {"DATA_DIR": "data dir", "VIDEO_ROOT": "videos"}
 FILES = {"WEIGHTS": "weights.pyth"}
 HALVES = ("k400", "hmdb51", "ucf101", "ssv2")
+FEW_SHOT = ("hmdb51", "ucf101", "ssv2")
 
 # Program -> what its stand-in does: print its own name and its arguments, each ended by a null character.
 RECORD = '#!/usr/bin/env bash\nprintf "%s\\0" "${0##*/}" "$@"\n'
@@ -40,7 +41,16 @@ def arguments_of(script):
         return [((dataset, half), "vitb16") for dataset in HALVES for half in ("base", "novel")]
     if script.name == "test_zero_shot.sh":
         return [((dataset,), "vitb16") for dataset in ("ucf101", "hmdb51", "k600", "k400")] + [(("k600",), "vitl14")]
+    if script.name in {"train_few_shot.sh", "test_few_shot.sh"}:
+        return [((dataset, shots), "vitb16") for dataset in FEW_SHOT for shots in ("2", "16")]
     return [((), "vitb16"), ((), "vitl14")] if script.name == "train_k400.sh" else [((), "vitb16")]
+
+
+def views_of(script):
+    """Temporal clips and crops per video that a script tests with."""
+    if "tcclip" not in script.parts:
+        return (3, 1)
+    return (4, 3) if "fully_supervised" in script.name else (2, 1)
 
 
 CASES = [
@@ -116,7 +126,7 @@ def test_every_script_resolves_to_a_valid_run(script, arguments, arch, programs)
     assert values(cfg, "LOG_PERIOD", "NUM_GPUS") == (3, 2)
     assert values(cfg, "DATA.PATH_TO_DATA_DIR", "DATA.PATH_PREFIX") == ("data dir", "videos")
     assert values(cfg, "MODEL.ARCH") == ("vitl14" if "vitl14" in script.name else arch,)
-    assert values(cfg, "TEST.NUM_ENSEMBLE_VIEWS", "TEST.NUM_SPATIAL_CROPS") == (3, 1)
+    assert values(cfg, "TEST.NUM_ENSEMBLE_VIEWS", "TEST.NUM_SPATIAL_CROPS") == views_of(script)
     assert values(cfg, "TRAIN.ENABLE", "TEST.CUSTOM_LOAD") == (not testing, testing)
     assert values(cfg, "TEST.CUSTOM_LOAD_FILE") == ("weights.pyth" if testing else None,)
     names = LabelSet.from_json(ROOT / cfg.DATA.INDEX_LABEL_MAPPING_FILE).names
@@ -135,11 +145,50 @@ def test_no_two_runs_share_their_folder(programs):
     folders = {}
     for case in CASES:
         script, arguments, arch = case.values
-        if not re.search(r"^(train|test_all|test_half) |^launch tclip", script.read_text(encoding="utf-8"), re.M):
+        if not re.search(
+            r"^(train|train_shots|test_all|test_half|test_shots) |^launch tclip",
+            script.read_text(encoding="utf-8"),
+            re.M,
+        ):
             continue  # another name of one of the others
         folder = resolve(start([script, *arguments], programs, **environment_of(script, ARCH=arch))[1:]).OUTPUT_DIR
         assert folders.setdefault(folder, case.id) == case.id
     assert len(folders) > 90
+
+
+RENAMED = [
+    (script, arguments)
+    for script in RUNS
+    if "tcclip" in script.parts and "fully_supervised" not in script.name
+    for arguments, arch in arguments_of(script)
+    if arch == "vitb16"
+]
+
+
+@pytest.mark.parametrize(("script", "arguments"), RENAMED)
+def test_rephrased_names_come_with_their_recipe(script, arguments, programs):
+    environment = environment_of(script, NAMES="rephrased")
+    cfg = resolve(start([script, *arguments], programs, **environment)[1:])
+    names = LabelSet.from_json(ROOT / cfg.DATA.INDEX_LABEL_MAPPING_FILE).names
+    assert len(names) == cfg.MODEL.NUM_CLASSES
+    assert all(": " in name for name in names)
+    assert cfg.SPLITS.NAMES == "rephrased"
+    assert "_llm" in cfg.OUTPUT_DIR
+
+
+def test_few_shot_scripts_read_prepared_lists(programs):
+    train, test = (ROOT / f"script/{part}_few_shot.sh" for part in ("training/tcclip/train", "testing/tcclip/test"))
+    environment = PATHS | FILES
+    for script in (train, test):
+        cfg = resolve(start([script, "hmdb51", "4"], programs, **environment)[1:])
+        assert values(cfg, "TRAIN_FILE", "TEST_FILE", "VAL_FILE") == (
+            *("few_shot/4/train.csv", "split1/test.csv", "split1/test.csv"),
+        )
+        assert cfg.DATA.RANDOM_FLIP
+        cfg = resolve(start([script, "ssv2", "16"], programs, **environment)[1:])
+        assert values(cfg, "TRAIN_FILE", "TEST_FILE", "DATA.RANDOM_FLIP") == (
+            *("few_shot/16/train.csv", "full/val.csv", False),
+        )
 
 
 def test_the_number_of_gpus_is_that_of_the_file_unless_the_environment_says_more(programs):
@@ -224,6 +273,9 @@ def test_a_script_says_which_variable_is_missing(script, programs):
         ("testing/froster/test_zero_shot.sh", [], "dataset '': unknown"),
         ("testing/clip/test_base_to_novel.sh", ["k400", "both"], "'k400 both': unknown; allowed"),
         ("training/froster/train_base_to_novel.sh", [], "' base': unknown; allowed: k400"),
+        ("training/tcclip/train_few_shot.sh", ["hmdb51", "3"], "'hmdb51 3': unknown; allowed: ucf101, hmdb51 or ssv2"),
+        ("training/tcclip/train_few_shot.sh", ["k400", "2"], "'k400 2': unknown"),
+        ("testing/tcclip/test_few_shot.sh", [], "' ': unknown"),
         ("training/clip/train_base_to_novel.sh", ["k600"], "'k600 base': unknown; allowed: k400"),
         ("run.sh", ["configs/absent.yaml"], "configs/absent.yaml: no such file"),
     ],
