@@ -18,6 +18,7 @@ from slowfast.methods.explanation import Explanation, PatchView
 from slowfast.utils.io import atomic_writer
 from slowfast.visualization.paint import (
     FAINT,
+    NUMBERED_PX,
     Pixels,
     below,
     beside,
@@ -123,12 +124,13 @@ def patch_strips(frames: Pixels, view: PatchView, *, least_side: int) -> list[St
     counts = f"{_counts(chosen.sum(axis=(1, 2)))} of {size * size} patches per frame"
     if view.group is not None:
         group = view.group.numpy()
+        mark = "a colour and number" if large.shape[1] // size >= NUMBERED_PX else "a colour"
         num_groups = len(np.unique(group[group >= 0]))
         strips.append(
             Strip(
                 title=f"Layer {view.layer}: {view.what}, {counts}",
-                note=f"a colour for each of {num_groups} context tokens: patches of one colour, "
-                "in whatever frame, were merged into the same token; dark: no part",
+                note=f"{mark} for each of {num_groups} context tokens: patches that share it, in whatever frame, were "
+                "merged into the same token; dark patches went into none",
                 scale=None,
                 pictures=draw_groups(large, group, chosen, line_px=line_px),
             )
@@ -137,7 +139,7 @@ def patch_strips(frames: Pixels, view: PatchView, *, least_side: int) -> list[St
         strips.append(
             Strip(
                 title=f"Layer {view.layer}: {view.what}, {counts}",
-                note=f"bright: {view.what}; dark: the others",
+                note="bright patches take part, dark ones do not",
                 scale=None,
                 pictures=draw_chosen(large, chosen, line_px=line_px),
             )
@@ -179,7 +181,7 @@ def contact_sheet(frames: Pixels, explanation: Explanation, *, title: str, layer
     width = max(480, len(frames) * (side + _GAP) - _GAP)
     numbers = beside(*(_cell_text(f"frame {t}", side) for t in range(1, len(frames) + 1)), gap=_GAP)
     rows = [
-        text_block(title, width=width, size_px=17, bold=True),
+        text_block(title, width=width, size_px=17),
         blank(6, width),
         numbers,
         beside(*enlarge(frames, side), gap=_GAP),
@@ -208,7 +210,7 @@ def film_frames(frames: Pixels, explanation: Explanation, *, title: str, layers:
     depth = max((len(column) for column in columns), default=0)
     tall = [max(parts[row].shape[0] for parts in headings if row < len(parts)) for row in range(depth)]
     width = (len(columns) + 1) * (side + 3 * _GAP) - 3 * _GAP
-    top = text_block(title, width=width, size_px=17, bold=True)
+    top = text_block(title, width=width, size_px=17)
     pages = []
     for t in range(len(frames)):
         count = text_block(f"Frame {t + 1} of {len(frames)}\nas the model gets it", width=side)
@@ -228,11 +230,11 @@ def _heading(strip: Strip, *, width: int) -> Pixels:
     )
     scale = [] if strip.scale is None else [strip.scale]
     if one_line + 24 <= width:
-        title = text_block(strip.title, width=text_width(strip.title), bold=True)
+        title = text_block(strip.title, width=text_width(strip.title))
         note = text_block(strip.note, width=text_width(strip.note), colour=FAINT)
         return beside(title, *scale, note, gap=12)
     return below(
-        text_block(strip.title, width=width, bold=True),
+        text_block(strip.title, width=width),
         text_block(strip.note, width=width, colour=FAINT),
         *(part[:, :width] for part in scale),
     )

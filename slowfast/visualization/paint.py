@@ -20,6 +20,8 @@ PAPER: Colour = (255, 255, 255)
 _HEAT = ((46, 20, 88), (140, 28, 110), (222, 73, 60), (252, 165, 40), (252, 250, 150))
 """From little to much: dark violet, red, orange, light yellow; readable on grey, also for the colour-blind."""
 _DIMMED = 0.3
+NUMBERED_PX = 20
+"""Least side of a patch, pixels, that the number of its group is written into."""
 _SHADES = ((0.85, 1.0), (0.55, 1.0), (1.0, 0.65))
 """Saturation and brightness, in turn, of the colours of groups."""
 
@@ -70,7 +72,7 @@ def draw_heat(frames: Pixels, shares: NDArray[np.float64], *, top: float) -> Pix
         top: the value with the hottest colour; larger ones have it, too.
     """
     values = spread((shares / top).clip(0, 1) if top > 0 else np.zeros_like(shares), frames.shape[1])
-    opacity = (0.3 + 0.5 * values)[..., None]
+    opacity = (0.2 + 0.6 * values)[..., None]
     return _to_pixels((1 - opacity) * grey(frames) + opacity * heat_colours(values))
 
 
@@ -88,17 +90,16 @@ def draw_chosen(frames: Pixels, chosen: NDArray[np.bool_], *, line_px: int = 2) 
     return picture
 
 
-def draw_groups(
-    frames: Pixels, group: NDArray[np.int64], chosen: NDArray[np.bool_], *, line_px: int = 2, numbers: bool = True
-) -> Pixels:
+def draw_groups(frames: Pixels, group: NDArray[np.int64], chosen: NDArray[np.bool_], *, line_px: int = 2) -> Pixels:
     """Tint patches by the number of their group, with a border around patches of one group that touch.
+
+    Where there is room, the number is written into each patch.
 
     Args:
         frames: (T, S, S, 3).
         group: number of the group of each patch, -1 for none, (T, P, P) with P a divisor of S.
         chosen: patches that stay bright without a group, (T, P, P).
         line_px: width of the borders.
-        numbers: whether the number of the group is written into its patches, where it fits.
     """
     side, size = frames.shape[1], group.shape[1]
     picture = draw_chosen(frames, chosen & (group < 0), line_px=line_px).astype(float)
@@ -109,7 +110,7 @@ def draw_groups(
     picture = np.where(inside[..., None], (1 - opacity) * frames + opacity * colours, picture)
     pixels = _to_pixels(picture)
     patch = side // size
-    if not numbers or patch < 20:
+    if patch < NUMBERED_PX:
         return pixels
     return np.stack([_write_numbers(frame, numbered, patch) for frame, numbered in zip(pixels, group, strict=True)])
 
@@ -125,8 +126,8 @@ def _write_numbers(frame: Pixels, group: NDArray[np.int64], patch: int) -> Pixel
 
 
 def _near_edges(values: NDArray[np.int64], line_px: int) -> NDArray[np.bool_]:
-    """Pixels of (T, S, S) within line_px of one with another value, or of the border of the frame."""
-    padded = np.pad(values, ((0, 0), (line_px, line_px), (line_px, line_px)), constant_values=-2)
+    """Pixels of (T, S, S) within line_px of one with another value."""
+    padded = np.pad(values, ((0, 0), (line_px, line_px), (line_px, line_px)), mode="edge")
     side = values.shape[1]
     near = np.zeros(values.shape, dtype=bool)
     for shift in (0, 2 * line_px):
@@ -154,7 +155,7 @@ def written(text: str) -> str:
     return text.encode("latin-1", "replace").decode("latin-1")
 
 
-def text_block(text: str, *, width: int, size_px: int = 13, colour: Colour = INK, bold: bool = False) -> Pixels:
+def text_block(text: str, *, width: int, size_px: int = 13, colour: Colour = INK) -> Pixels:
     """Write lines, broken between words where they are too long.
 
     Args:
@@ -162,7 +163,6 @@ def text_block(text: str, *, width: int, size_px: int = 13, colour: Colour = INK
         width: of the block, pixels.
         size_px: height of the font.
         colour: of the ink.
-        bold: a thicker stroke.
 
     Returns:
         (H, width, 3), as high as needed.
@@ -172,7 +172,7 @@ def text_block(text: str, *, width: int, size_px: int = 13, colour: Colour = INK
     image = Image.new("RGB", (width, max(1, step * len(lines))), PAPER)
     pen = ImageDraw.Draw(image)
     for number, line in enumerate(lines):
-        pen.text((0, step * number), line, fill=colour, font=font(size_px), stroke_width=0.3 if bold else 0)
+        pen.text((0, step * number), line, fill=colour, font=font(size_px))
     return np.asarray(image)
 
 
