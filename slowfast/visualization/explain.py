@@ -111,11 +111,11 @@ def patch_strips(frames: Pixels, view: PatchView, *, least_side: int) -> list[St
     size = view.attention.shape[1]
     large = enlarge(frames, _side(size, least_side))
     shares = view.attention.double().numpy()
-    top = float(np.percentile(shares, _HOT))
+    top, even = float(np.percentile(shares, _HOT)), 100 / (1 + size**2)
     strips = [
         Strip(
             title=f"Layer {view.layer}: attention of the class token",
-            note="share of its attention that each patch gets, mean over heads",
+            note=f"share that each patch of its frame gets, mean over heads; spread evenly: {even:.2g} %",
             scale=heat_bar(top),
             pictures=draw_heat(large, shares, top=top),
         )

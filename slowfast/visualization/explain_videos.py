@@ -60,12 +60,13 @@ class Explainer:
         method: with its weights, on the device.
         videos: the files; the position is the video id.
         clips: their format.
-        folder: where the files go; made with the first of them.
+        folder: where the files go; made if it does not exist.
         layers: blocks to draw, from 1; empty: the first, the middle and the last one.
         device: where the method lies.
 
     Raises:
         ValueError: if the method has nothing to show, or not of a layer.
+        OSError: if the folder cannot be made.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Explainer:
         frames = torch.zeros(1, 3, clips.num_frames, clips.side_px, clips.side_px, dtype=torch.uint8)
         empty = VideoBatch(frames=frames, label=zero, video_id=zero, view=zero).to(device)
         self._layers = choose_layers(method.explain(empty)[0], layers)
+        self.folder.mkdir(parents=True, exist_ok=True)
 
     def draw(self, batch: VideoBatch, *, best: Guess) -> list[Path]:
         """Write a picture and a film of every clip.

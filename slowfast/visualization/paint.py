@@ -206,7 +206,7 @@ def _shortened(word: str, *, width: int, size_px: int) -> str:
 def heat_bar(top: float, *, height: int = 18) -> Pixels:
     """The scale of a heat map, from 0 to its hottest value, a share."""
     bar = np.broadcast_to(heat_colours(np.linspace(0, 1, 120)), (height - 6, 120, 3))
-    low, high = "0", f"{100 * top:.2g} % or more"
+    low, high = "0", f"{100 * top:.2g} % and more"
     image = Image.new("RGB", (text_width(low) + 126 + text_width(high) + 6, height), PAPER)
     pen = ImageDraw.Draw(image)
     pen.text((0, 0), low, fill=INK, font=font(13))
