@@ -85,8 +85,7 @@ def demo(context: ProcessContext, cfg: CfgNode) -> None:
     from slowfast.methods.build import build_method
     from slowfast.utils.distributed import all_gather_objects
     from slowfast.utils.logging import setup_logging
-    from slowfast.visualization.explain_videos import LastBatch
-    from slowfast.visualization.predictor import find_videos, top_guesses
+    from slowfast.visualization.predictor import LastBatch, find_videos, top_guesses
 
     setup_logging(None, rank=context.rank)
     own = list(cfg.DEMO.CLASSES)

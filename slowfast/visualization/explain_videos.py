@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,30 +13,7 @@ from slowfast.datasets.types import VideoBatch
 from slowfast.methods.base import Method
 from slowfast.utils.io import expanded
 from slowfast.visualization.explain import choose_layers, clip_pixels, file_names, write_pictures
-from slowfast.visualization.predictor import Guess
-
-
-class LastBatch:
-    """Hands the batches of a loader on and remembers the last one.
-
-    Args:
-        loader: gives batches with all views of a video in one batch.
-    """
-
-    def __init__(self, loader: Iterable[VideoBatch]) -> None:
-        self._loader = loader
-        self._batch: VideoBatch | None = None
-
-    def __iter__(self) -> Iterator[VideoBatch]:
-        for batch in self._loader:
-            self._batch = batch
-            yield batch
-
-    def clips(self, video_id: int) -> VideoBatch:
-        """The clips of one video of the last batch, in the order of their views."""
-        assert self._batch is not None
-        rows = torch.nonzero(self._batch.video_id == video_id).flatten()
-        return _rows(self._batch, rows[self._batch.view[rows].argsort()])
+from slowfast.visualization.predictor import Guess, select_clips
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +78,7 @@ class Explainer:
         """
         files: list[Path] = []
         for row in range(len(batch)):
-            clip = _rows(batch, torch.tensor([row]))
+            clip = select_clips(batch, torch.tensor([row]))
             (explanation,) = self._method.explain(clip.to(self._device))
             video_id, view = int(clip.video_id), int(clip.view)
             digits = len(str(self._clips.views * self._clips.crops))
@@ -121,15 +98,3 @@ class Explainer:
         parts += [f"clip {clip + 1} of {self._clips.views}"] if self._clips.views > 1 else []
         parts += [f"crop {crop + 1} of {self._clips.crops}"] if self._clips.crops > 1 else []
         return f"{', '.join(parts)}\nbest class of the video: {best.name} ({best.probability:.1%})"
-
-
-def _rows(batch: VideoBatch, rows: torch.Tensor) -> VideoBatch:
-    return replace(
-        batch,
-        frames=batch.frames[rows],
-        label=batch.label[rows],
-        video_id=batch.video_id[rows],
-        view=batch.view[rows],
-        weights=None if batch.weights is None else batch.weights[rows],
-        bad=(),
-    )

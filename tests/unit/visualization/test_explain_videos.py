@@ -7,7 +7,7 @@ import torch
 from slowfast.datasets.types import VideoBatch
 from slowfast.methods.base import Method
 from slowfast.methods.explanation import Explanation, PatchView
-from slowfast.visualization.explain_videos import ClipFormat, Explainer, LastBatch
+from slowfast.visualization.explain_videos import ClipFormat, Explainer
 from slowfast.visualization.predictor import Guess
 
 CLIPS = ClipFormat(num_frames=2, side_px=8, views=5, crops=3)
@@ -47,16 +47,6 @@ def batch_of(video_ids, views):
         video_id=torch.tensor(video_ids),
         view=torch.tensor(views),
     )
-
-
-def test_the_last_batch_is_remembered():
-    first, second = batch_of([0, 0], [0, 1]), batch_of([1, 2, 1], [1, 0, 0])
-    loader = LastBatch([first, second])
-    for expected, batch in zip((first, second), loader, strict=True):
-        assert batch is expected
-    clips = loader.clips(1)
-    assert clips.view.tolist() == [0, 1]
-    assert torch.equal(clips.frames, second.frames[[2, 0]])
 
 
 def test_every_clip_of_a_video_gets_two_files(tmp_path):

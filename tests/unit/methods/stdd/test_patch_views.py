@@ -109,6 +109,16 @@ def test_every_temporal_module_has_attention_to_show(build, make_batch, kind):
             assert bool(view.what) is view.chosen.any().item() is (kind == "stcross_attend")
 
 
+def test_views_are_in_full_precision(build, make_batch):
+    method, batch = build(), make_batch()
+    expected = method.explain(batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = method.explain(batch)
+    for one, other in zip(expected, found, strict=True):
+        for own, same in zip(one.patches, other.patches, strict=True):
+            assert torch.equal(own.attention, same.attention)
+
+
 def test_views_are_checked():
     good = {"layer": 1, "attention": torch.zeros(2, 3, 3), "chosen": torch.zeros(2, 3, 3, dtype=torch.bool), "what": ""}
     assert PatchView(**good).group is None
