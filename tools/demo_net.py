@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from run_net import start
@@ -19,7 +20,11 @@ from slowfast.utils.parser import (
 )
 
 if TYPE_CHECKING:
+    import torch
+
     from slowfast.engine.launch import ProcessContext
+    from slowfast.methods.base import Method
+    from slowfast.visualization.explain_videos import Explainer
     from slowfast.visualization.predictor import Guess
 
 
@@ -33,6 +38,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--video", nargs="+", default=[], metavar="PATH", help="video files, or folders of videos")
     parser.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="class names")
     parser.add_argument("--topk", type=int, metavar="K", help="classes to show per video (default DEMO.TOPK)")
+    parser.add_argument(
+        "--explain",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="draw what the method looked at in every clip, a picture and a film each (default OUTPUT_DIR/explain)",
+    )
+    parser.add_argument(
+        "--layers", nargs="+", type=int, default=[], metavar="N", help="layers to draw (default first, middle, last)"
+    )
     with console_errors():
         args = parse_args(argv, parser=parser)
         if len(args.cfg_files) != 1:
@@ -42,8 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         cfg.DEMO.VIDEOS = args.video or cfg.DEMO.VIDEOS
         cfg.DEMO.CLASSES = args.classes or cfg.DEMO.CLASSES
         cfg.DEMO.TOPK = args.topk or cfg.DEMO.TOPK
+        if args.explain is not None:
+            cfg.DEMO.EXPLAIN = args.explain or str(Path(cfg.OUTPUT_DIR) / "explain")
+        cfg.DEMO.EXPLAIN_LAYERS = args.layers or cfg.DEMO.EXPLAIN_LAYERS
         if not cfg.DEMO.VIDEOS:
             raise ConfigError("--video: no video is named; give files or folders")
+        if args.layers and not cfg.DEMO.EXPLAIN:
+            raise ConfigError("--layers: nothing is drawn without --explain")
         cfg = assert_and_infer_cfg(cfg)
         cfg.freeze()
     return start(cfg, args)
@@ -65,7 +85,7 @@ def demo(context: ProcessContext, cfg: CfgNode) -> None:
     from slowfast.methods.build import build_method
     from slowfast.utils.distributed import all_gather_objects
     from slowfast.utils.logging import setup_logging
-    from slowfast.visualization.predictor import find_videos, top_guesses
+    from slowfast.visualization.predictor import LastBatch, find_videos, top_guesses
 
     setup_logging(None, rank=context.rank)
     own = list(cfg.DEMO.CLASSES)
@@ -73,7 +93,8 @@ def demo(context: ProcessContext, cfg: CfgNode) -> None:
     videos = find_videos(cfg.DEMO.VIDEOS)
     method = build_method(_with_templates(cfg) if own else cfg, label_set, training=False, device=context.device)
     load_test_weights(cfg, method)
-    loader = build_video_loader(videos, cfg=cfg, rank=context.rank, world_size=context.world_size)
+    explainer = _build_explainer(cfg, method, videos, device=context.device) if cfg.DEMO.EXPLAIN else None
+    loader = LastBatch(build_video_loader(videos, cfg=cfg, rank=context.rank, world_size=context.world_size))
     views = max(1, cfg.TEST.NUM_ENSEMBLE_VIEWS) * cfg.TEST.NUM_SPATIAL_CROPS
     config = EvalConfig(clips_per_forward=cfg.TEST.BATCH_SIZE)
     guesses: dict[int, list[Guess]] = {}
@@ -83,6 +104,8 @@ def demo(context: ProcessContext, cfg: CfgNode) -> None:
     ):
         for video_id, logits in zip(batch.video_id.tolist(), batch.logits, strict=True):
             guesses[video_id] = top_guesses(logits / views, label_set.names, k=cfg.DEMO.TOPK)
+            if explainer is not None:
+                explainer.draw(loader.clips(video_id), best=guesses[video_id][0])
         bad.extend(batch.bad)
     parts, missing = all_gather_objects(guesses), gather_bad(bad)
     if context.rank != 0:
@@ -91,8 +114,26 @@ def demo(context: ProcessContext, cfg: CfgNode) -> None:
         sys.stdout.write(redact(f"{videos[video_id]}\n"))
         for guess in best:
             sys.stdout.write(f"  {guess.probability:7.2%}  {guess.name}\n")
+    if explainer is not None:
+        sys.stdout.write(redact(f"pictures and films of every clip: {explainer.folder}\n"))
     if missing:
         raise ValueError(f"{len(missing)} of {len(videos)} videos cannot be decoded; {missing[0]}")
+
+
+def _build_explainer(cfg: CfgNode, method: Method, videos: Sequence[Path], *, device: torch.device) -> Explainer:
+    """What draws the clips; it has tried the method and the layers on an empty clip."""
+    from slowfast.visualization.explain_videos import ClipFormat, Explainer
+
+    clips = ClipFormat(
+        num_frames=cfg.DATA.NUM_FRAMES,
+        side_px=cfg.DATA.TEST_CROP_SIZE,
+        views=max(1, cfg.TEST.NUM_ENSEMBLE_VIEWS),
+        crops=cfg.TEST.NUM_SPATIAL_CROPS,
+        bgr=cfg.DATA.REVERSE_INPUT_CHANNEL,
+    )
+    return Explainer(
+        method, videos, clips=clips, folder=cfg.DEMO.EXPLAIN, layers=cfg.DEMO.EXPLAIN_LAYERS, device=device
+    )  # fmt: skip
 
 
 def _with_templates(cfg: CfgNode) -> CfgNode:

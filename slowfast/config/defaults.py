@@ -407,6 +407,10 @@ _C.DEMO.ENABLE = False
 _C.DEMO.VIDEOS = []
 _C.DEMO.CLASSES = []
 _C.DEMO.TOPK = 5
+# Folder for pictures and films of what the method looked at in each clip; empty: none. Ours. The layers to draw, from
+# 1; []: the first, the middle and the last.
+_C.DEMO.EXPLAIN = ""
+_C.DEMO.EXPLAIN_LAYERS = []
 
 
 def _declare(full_key: str, value: object) -> None:

@@ -202,4 +202,5 @@ LISTS: dict[str, tuple[Callable[[Any], bool], tuple[int, ...] | None, str]] = {
     "SOLVER.LRS": (is_number, None, "a list of numbers"),
     "DEMO.VIDEOS": (is_text, None, "a list of non-empty strings"),
     "DEMO.CLASSES": (is_text, None, "a list of non-empty strings"),
+    "DEMO.EXPLAIN_LAYERS": (is_count, None, "a list of integers >= 1"),
 }

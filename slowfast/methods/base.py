@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from slowfast.datasets.label_set import LabelSet
 from slowfast.datasets.types import VideoBatch
+from slowfast.methods.explanation import Explanation
 from slowfast.text.text_bank import TextBank
 
 
@@ -79,6 +80,19 @@ class Method(nn.Module, ABC):
         The score of a class depends on the video and on that class alone, so that the scores over fewer classes are
         columns of those over more: tests of several class lists score a video once.
         """
+
+    def explain(self, batch: VideoBatch) -> list[Explanation]:
+        """Say what the method looks at when it scores the clips of a batch; it changes neither mode nor random state.
+
+        Returns:
+            One for each clip, on the CPU.
+
+        Raises:
+            ValueError: if the method has nothing to show.
+        """
+        del batch
+        name = type(self).__name__
+        raise ValueError(f"METHOD: {name} has nothing to explain; allowed: a method whose class defines explain")
 
     def forward(self, batch: VideoBatch) -> MethodOutput:
         """Dispatch on ``self.training``; frames (B, 3, T, H, W) -> logits (B, K)."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
+from slowfast.datasets.types import VideoBatch
 from slowfast.datasets.video_files import VIDEO_SUFFIXES
 from slowfast.utils.io import expanded
 
@@ -58,3 +61,42 @@ def find_videos(paths: Iterable[str]) -> list[Path]:
         else:
             raise ValueError(f"{path}: no such video or folder")
     return videos
+
+
+class LastBatch:
+    """Hands the batches of a loader on and remembers the last one.
+
+    Args:
+        loader: gives batches with all views of a video in one batch.
+    """
+
+    def __init__(self, loader: DataLoader[VideoBatch] | Sequence[VideoBatch]) -> None:
+        self._loader = loader
+        self._batch: VideoBatch | None = None
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[VideoBatch]:
+        for batch in self._loader:
+            self._batch = batch
+            yield batch
+
+    def clips(self, video_id: int) -> VideoBatch:
+        """The clips of one video of the last batch, in the order of their views."""
+        assert self._batch is not None
+        rows = torch.nonzero(self._batch.video_id == video_id).flatten()
+        return select_clips(self._batch, rows[self._batch.view[rows].argsort()])
+
+
+def select_clips(batch: VideoBatch, rows: Tensor) -> VideoBatch:
+    """Some clips of a batch, in the order of their rows (N,)."""
+    return replace(
+        batch,
+        frames=batch.frames[rows],
+        label=batch.label[rows],
+        video_id=batch.video_id[rows],
+        view=batch.view[rows],
+        weights=None if batch.weights is None else batch.weights[rows],
+        bad=(),
+    )

@@ -467,3 +467,87 @@ def test_demo_without_a_video(net, tmp_path, video, message):
     status, _, err = net({}, tool="demo_net", arguments=["--video", tmp_path / video])
     assert status == 1
     assert err.startswith(f"error: {tmp_path / video}: {message}")
+
+
+def drawn(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_demo_draws_what_the_method_looked_at(net, dataset, tmp_path):
+    video = dataset / "videos" / "test0.mp4"
+    twin = tmp_path / "test0.mp4"
+    twin.write_bytes(video.read_bytes())
+    plain = net({}, tool="demo_net", arguments=["--video", video, twin])
+    folder = tmp_path / "looks"
+    status, out, err = net({}, tool="demo_net", arguments=["--video", video, twin, "--explain", folder])
+    assert (status, err) == (0, "")
+    names = [f"test0{twin}_view{view}.{kind}" for twin in ("", "-2") for view in (1, 2) for kind in ("mp4", "png")]
+    assert drawn(folder) == sorted(names)
+    printed = guesses(out)
+    assert printed.pop(f"pictures and films of every clip: {folder}") == []
+    assert printed == guesses(plain[1])
+    for view in (1, 2):  # the same clips
+        for kind in ("png", "mp4"):
+            one, two = (folder / f"test0{twin}_view{view}.{kind}" for twin in ("", "-2"))
+            assert one.read_bytes() == two.read_bytes()
+
+
+def test_demo_draws_into_the_output_folder(net, dataset, tmp_path):
+    arguments = ["--video", dataset / "videos" / "test1.avi", "--explain", "--layers", "2"]
+    status, _, err = net({"OUTPUT_DIR": tmp_path}, tool="demo_net", arguments=arguments)
+    assert (status, err) == (0, "")
+    assert drawn(tmp_path) == ["explain"]
+    assert len(drawn(tmp_path / "explain")) == 4
+
+
+def test_drawing_by_keys_and_by_the_command_line(net, dataset, tmp_path):
+    options = {"DEMO.EXPLAIN": tmp_path / "looks", "DEMO.EXPLAIN_LAYERS": "[1]", "TEST.NUM_ENSEMBLE_VIEWS": 1}
+    arguments = ["--video", dataset / "videos" / "test1.avi"]
+    assert net(options, tool="demo_net", arguments=arguments)[0] == 0
+    one = (tmp_path / "looks" / "test1_view1.png").read_bytes()
+    assert net(options, tool="demo_net", arguments=[*arguments, "--layers", "1", "2"])[0] == 0
+    assert (tmp_path / "looks" / "test1_view1.png").read_bytes() != one
+
+
+def test_demo_of_a_broken_video_draws_the_others(net, dataset, tmp_path):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video at all")
+    arguments = ["--video", broken, dataset / "videos" / "test1.avi", "--explain", tmp_path / "looks"]
+    assert net({}, tool="demo_net", arguments=arguments)[0] == 1
+    assert drawn(tmp_path / "looks") == [f"test1_view{view}.{kind}" for view in (1, 2) for kind in ("mp4", "png")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--layers", "1"], 2, "--layers: nothing is drawn without --explain"),
+        (["--explain", "--layers", "3"], 1, "DEMO.EXPLAIN_LAYERS: there is no layer 3 to draw; allowed: 1 to 2"),
+        (["--explain", "--layers", "0"], 2, "DEMO.EXPLAIN_LAYERS: expected a list of integers >= 1, found [0]"),
+    ],
+)
+def test_demo_refuses_to_draw(net, dataset, tmp_path, arguments, status, message):
+    video = ["--video", dataset / "videos" / "test0.mp4"]
+    found = net({"OUTPUT_DIR": tmp_path}, tool="demo_net", arguments=[*video, *arguments])
+    assert (found[0], found[2]) == (status, f"error: {message}\n")
+    assert drawn(tmp_path) == []
+
+
+def test_demo_refuses_a_file_in_place_of_the_folder(net, dataset, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("", encoding="utf-8")
+    arguments = ["--video", dataset / "videos" / "test0.mp4", "--explain", file]
+    status, _, err = net({}, tool="demo_net", arguments=arguments)
+    assert (status, err) == (1, f"error: {file}: File exists\n")
+
+
+def test_two_processes_draw_their_own_videos(shell, dataset, tmp_path):
+    videos = [dataset / "videos" / f"test{number}.mp4" for number in (0, 2, 4)]
+    done = shell(
+        {},
+        tool="tools/demo_net.py",
+        launcher=["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
+        arguments=["--video", *videos, "--explain", tmp_path / "looks"],
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(guesses(done.stdout))[:3] == [str(video) for video in videos]
+    assert len(drawn(tmp_path / "looks")) == 3 * 2 * 2

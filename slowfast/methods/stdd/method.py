@@ -14,7 +14,9 @@ from torch import Tensor
 from slowfast.datasets.label_set import LabelSet
 from slowfast.datasets.types import VideoBatch
 from slowfast.methods.base import Method, MethodOutput
+from slowfast.methods.explanation import Explanation, looking
 from slowfast.methods.stdd.distillation import Distillation, Student, frozen_frames, residual_projector
+from slowfast.methods.stdd.patch_views import patch_views
 from slowfast.methods.stdd.text_head import TextHead
 from slowfast.models.build import freeze
 from slowfast.models.clip.experts import record_routing, routing_penalty, take_routing
@@ -147,3 +149,9 @@ class STDD(Method):
             raw = class_logits(frozen_frames(self.raw_model, frames), text.features, scale, text.mask)
             logits = self.ensemble_ratio * raw + (1 - self.ensemble_ratio) * logits
         return MethodOutput(logits, {}, {})
+
+    def explain(self, batch: VideoBatch) -> list[Explanation]:
+        """Look at the blocks of the tuned tower: attention to the patches, and which of them the mask keeps."""
+        with looking(self):
+            views = patch_views(self.model.visual, self.normalise(batch.frames))
+        return [Explanation(patches=clip) for clip in views]

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from slowfast.models.clip.arch import HEAD_WIDTH, ClipSizes
+from slowfast.models.clip.class_attention import attention_shares, class_query_and_keys
 from slowfast.models.clip.layers import ResidualBlock
 
 SHIFTED_SHARE = 4
@@ -67,3 +68,10 @@ class ChannelShiftBlock(ResidualBlock):
         """Transform the tokens of whole videos, (B, T, L, D) -> (B, T, L, D)."""
         x = x + self.attend(self.ln_1(x))
         return x + self.feed_forward(self.ln_2(x))
+
+    def class_attention(self, x: Tensor) -> Tensor:
+        """The class token's attention to patches with shifted keys, (B, T, L, D) -> (B, T, L - 1)."""
+        query, keys = class_query_and_keys(self.attn, self.ln_1(x))
+        share = x.shape[-1] // SHIFTED_SHARE
+        following, previous, own = keys.split((share, share, x.shape[-1] - 2 * share), dim=-1)
+        return attention_shares(query, torch.cat((from_next(following), from_previous(previous), own), dim=-1))[..., 1:]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from slowfast.models.clip.arch import ClipSizes
+from slowfast.models.clip.class_attention import attention_shares, class_query_and_keys
 from slowfast.models.clip.layers import Attention, LayerNorm, ResidualBlock
 
 
@@ -53,3 +54,7 @@ class CrossFrameBlock(ResidualBlock):
     def class_token(self, x: Tensor) -> Tensor:
         """What ``forward`` makes of the class token alone, (B, T, L, D) -> (B, T, D)."""
         return self(x)[:, :, 0] if self.mixture is not None else self.first_token(self.extended(x))
+
+    def class_attention(self, x: Tensor) -> Tensor:
+        """The class token's attention to patches beside the message, (B, T, L, D) -> (B, T, L - 1)."""
+        return attention_shares(*class_query_and_keys(self.attn, self.ln_1(self.extended(x))))[..., 1:-1]

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from slowfast.models.clip.arch import HEAD_WIDTH, ClipSizes
+from slowfast.models.clip.class_attention import attention_shares, class_query_and_keys
 from slowfast.models.clip.layers import ResidualBlock
 
 
@@ -96,6 +97,16 @@ class ExpandTemporalViewBlock(ResidualBlock):
         """Transform the tokens of whole videos, (B, T, L, D) -> (B, T, L, D)."""
         x = x + self.attend(self.ln_1(x))
         return x + self.feed_forward(self.ln_2(x))
+
+    def class_attention(self, x: Tensor) -> Tensor:
+        """The part of the class token's attention that stays in its own frame, (B, T, L, D) -> (B, T, L - 1)."""
+        query, keys = class_query_and_keys(self.attn, self.ln_1(x))
+        num_tokens, own = x.shape[2], self.reach * x.shape[2]
+        keys = torch.stack([frame_windows(video, self.reach) for video in keys])
+        mask = None
+        if self.options.expand_view_masked:
+            mask = frame_windows(torch.ones(x.shape[1:3], dtype=torch.bool, device=x.device), self.reach)
+        return attention_shares(query, keys, mask=mask)[..., own + 1 : own + num_tokens]
 
 
 class ExpandTemporalViewStep2Block(ExpandTemporalViewBlock):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from slowfast.models.clip.arch import ClipSizes
+from slowfast.models.clip.class_attention import attention_shares, class_query_and_keys
 from slowfast.models.clip.layers import ResidualBlock
 
 
@@ -85,3 +86,7 @@ class StAdapterBlock(ResidualBlock):
     def class_token(self, x: Tensor) -> Tensor:
         """What ``forward`` makes of the class token alone, (B, T, L, D) -> (B, T, D)."""
         return self.first_token(x + self.adapt(x))
+
+    def class_attention(self, x: Tensor) -> Tensor:
+        """The class token's attention to adapted patches, (B, T, L, D) -> (B, T, L - 1)."""
+        return attention_shares(*class_query_and_keys(self.attn, self.ln_1(x + self.adapt(x))))[..., 1:]

@@ -12,6 +12,7 @@ from slowfast.datasets.label_set import LabelSet
 from slowfast.methods import METHODS
 from slowfast.methods.base import Method, MethodOutput
 from slowfast.methods.build import build_method
+from slowfast.methods.explanation import Explanation
 
 # What brings all parts of a method into play with the tiny CLIP.
 IN_FULL = {
@@ -117,6 +118,52 @@ def test_pixels_may_be_bytes_or_floats(build, make_batch):
         assert torch.equal(floats, method(batch).logits)
 
 
+@pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
+def test_every_method_explains_each_clip(build, make_batch, tiny_sizes, train):
+    method, batch, size = build().train(train), make_batch(num_videos=3), tiny_sizes.grid_size
+    explanations = method.explain(batch)
+    assert method.training is train
+    assert [type(explanation) for explanation in explanations] == [Explanation] * 3
+    for explanation in explanations:
+        for view in explanation.patches:
+            assert 1 <= view.layer <= tiny_sizes.vision_layers
+            assert view.attention.shape == (4, size, size)
+            assert view.attention.device.type == "cpu"
+            assert not view.attention.requires_grad
+            assert view.attention.min() >= 0
+            assert view.attention.sum(dim=(1, 2)).max() <= 1 + 1e-5
+            assert view.what or not view.chosen.any()
+            if view.group is not None:
+                assert view.group.min() >= -1
+                assert not (view.group[~view.chosen] >= 0).any()
+
+
+def test_explanation_of_a_clip_does_not_depend_on_the_others(build, make_batch):
+    method, batch = build(), make_batch(num_videos=3)
+    last = replace(
+        batch, frames=batch.frames[2:], label=batch.label[2:], video_id=batch.video_id[2:], view=batch.view[2:]
+    )
+    (alone,), (*_, beside) = method.explain(last), method.explain(batch)
+    assert len(alone.patches) == len(beside.patches)
+    for one, other in zip(alone.patches, beside.patches, strict=True):
+        assert (one.layer, one.what) == (other.layer, other.what)
+        assert torch.allclose(one.attention, other.attention, atol=1e-5)
+        assert torch.equal(one.chosen, other.chosen)
+
+
+def test_explaining_leaves_no_trace(build, make_batch):
+    method, batch = build().eval(), make_batch()
+    with torch.no_grad():
+        before = method(batch).logits
+        state = torch.get_rng_state()
+        method.explain(batch)
+        assert torch.equal(torch.get_rng_state(), state)
+        assert torch.equal(method(batch).logits, before)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in method.modules())
+    assert all(parameter.grad is None for parameter in method.parameters())
+    sum(method.train()(batch).losses.values()).backward()
+
+
 def test_configuration_is_not_kept(build):
     """Configuration stops at the door."""
     for module in build().modules():
@@ -160,3 +207,8 @@ def test_forward_dispatches_on_the_mode(make_batch):
     assert method.eval()(make_batch()).losses == {}
     assert isinstance(method, nn.Module)
     assert method.state_dict() == {}
+
+
+def test_a_method_without_an_explanation_says_so(make_batch):
+    with pytest.raises(ValueError, match=r"^METHOD: Pixels has nothing to explain; allowed: "):
+        Pixels(pixel_mean=[0.0] * 3, pixel_std=[1.0] * 3).explain(make_batch())

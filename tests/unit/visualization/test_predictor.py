@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from slowfast.visualization.predictor import Guess, find_videos, top_guesses
+from slowfast.datasets.types import VideoBatch
+from slowfast.visualization.predictor import Guess, LastBatch, find_videos, top_guesses
 
 NAMES = ("surfing", "pouring tea", "chess")
 
@@ -48,3 +49,20 @@ def test_what_is_not_there(folder):
         find_videos([str(folder / "absent.mp4")])
     with pytest.raises(ValueError, match=r"empty: holds no video; searched for \.avi, .*\.wmv$"):
         find_videos([str(folder / "empty")])
+
+
+def batch_of(video_ids, views):
+    frames = torch.randint(256, (len(views), 3, 2, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    zeros = torch.zeros(len(views), dtype=torch.int64)
+    return VideoBatch(frames=frames, label=zeros, video_id=torch.tensor(video_ids), view=torch.tensor(views))
+
+
+def test_the_last_batch_is_remembered():
+    first, second = batch_of([0, 0], [0, 1]), batch_of([1, 2, 1], [1, 0, 0])
+    loader = LastBatch([first, second])
+    assert len(loader) == 2
+    for expected, batch in zip((first, second), loader, strict=True):
+        assert batch is expected
+    clips = loader.clips(1)
+    assert clips.view.tolist() == [0, 1]
+    assert torch.equal(clips.frames, second.frames[[2, 0]])
