@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from slowfast.methods.tc_clip.token_merge import group_means, merge_groups, merge_schedule, steps_by_layer
 from slowfast.models.clip.arch import HEAD_WIDTH, ClipSizes
+from slowfast.models.clip.class_attention import class_attention
 from slowfast.models.clip.layers import Attention, ResidualBlock
 from slowfast.models.clip.vision import VisionTransformer
 from slowfast.models.context_attention import Context, Way, context_attention
@@ -214,6 +215,12 @@ class ContextBlock(ResidualBlock):
         return x + self.feed_forward(self.ln_2(x))
 
 
+def _unseeded(block: ContextBlock, tokens: Tokens) -> Seeds:
+    scores = class_attention(block, tokens.frames)
+    none = torch.empty(len(scores), 0, dtype=torch.int64, device=scores.device)
+    return Seeds(scores, none[:, None].expand(-1, scores.shape[1], -1), none)
+
+
 def seeds_per_frame(num_patches: int, share: float) -> int:
     """Seed tokens of a frame, at least one."""
     return max(1, int(num_patches * share))
@@ -264,16 +271,18 @@ class ContextTower(VisionTransformer):
             projected = tuple(self.project(context[layer]) for layer in self.levels)
         return VideoTokens(self.project(final.classes), projected)
 
-    def trace(self, frames: Tensor) -> list[Seeds | None]:
-        """What each block made of the patches, without gradient; None where there are no context tokens."""
-        traced: list[Seeds | None] = []
+    def trace(self, frames: Tensor) -> list[Seeds]:
+        """What each block made of the patches, without gradient; no seeds where there are no context tokens."""
+        traced: list[Seeds] = []
         *blocks, last = self._blocks()
         with torch.no_grad():
             tokens = Tokens(self._embed(frames), None)
             for block in blocks:
-                tokens, seeds = block.run(tokens)
-                traced.append(seeds)
-            traced.append(last.run_last(tokens, wants_context=True, detached=True).seeds)
+                before = tokens
+                tokens, seeds = block.run(before)
+                traced.append(seeds or _unseeded(block, before))
+            seeds = last.run_last(tokens, wants_context=True, detached=True).seeds
+            traced.append(seeds or _unseeded(last, tokens))
         return traced
 
     def _blocks(self) -> list[ContextBlock]:

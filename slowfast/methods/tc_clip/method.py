@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from torch import Tensor
 
 from slowfast.datasets.label_set import LabelSet
 from slowfast.datasets.types import VideoBatch
 from slowfast.methods.base import Method, MethodOutput
+from slowfast.methods.explanation import Explanation, looking
 from slowfast.methods.tc_clip.config import Freeze
-from slowfast.methods.tc_clip.context_tokens import VideoTokens
+from slowfast.methods.tc_clip.context_tokens import ContextTower, VideoTokens
+from slowfast.methods.tc_clip.patch_views import patch_views
 from slowfast.methods.tc_clip.prompts import PromptedText
 from slowfast.models.clip.model import CLIP
 from slowfast.models.losses import Loss
@@ -84,6 +87,12 @@ class TCCLIP(Method):
     def eval_forward(self, batch: VideoBatch) -> MethodOutput:
         """Score a batch; frames (B, 3, T, H, W) -> logits (B, K)."""
         return MethodOutput(self._score(batch), {}, {})
+
+    def explain(self, batch: VideoBatch) -> list[Explanation]:
+        """Show the class token's attention, the seeds, and which context token each went into, of every block."""
+        with looking(self):
+            views = patch_views(cast(ContextTower, self.model.visual), self.normalise(batch.frames))
+        return [Explanation(patches) for patches in views]
 
     def _score(self, batch: VideoBatch) -> Tensor:
         tokens: VideoTokens = self.model.run_visual(self.normalise(batch.frames))

@@ -204,7 +204,7 @@ def test_tc_clip_has_its_recipes(protocol):
     assert cfg.MIXUP.ENABLE
 
 
-@pytest.mark.parametrize("path", [path for path in RUNS if path.name.startswith("TCCLIP")], ids=name)
+@pytest.mark.parametrize("path", [path for path in RUNS if path.name.startswith("TCCLIP_vit")], ids=name)
 def test_a_group_of_mixup_is_a_part_of_the_accumulation(path):
     cfg = load(path)
     assert cfg.TRAIN.BATCH_SIZE == cfg.NUM_GPUS * cfg.TRAIN.ACCUMULATION_STEPS * cfg.MIXUP.GROUP_SIZE
