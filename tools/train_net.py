@@ -41,7 +41,6 @@ from slowfast.engine.tested_weights import load_into
 from slowfast.engine.trainer import Trainer
 from slowfast.methods.base import Method
 from slowfast.methods.build import build_method
-from slowfast.models.clip.files import license_record
 from slowfast.protocols.build import build_protocol
 from slowfast.protocols.metrics import Tally
 from slowfast.report.tensorboard import TensorboardWriter
@@ -82,7 +81,6 @@ def train(context: ProcessContext, cfg: CfgNode) -> None:
     step, scaler = build_step(cfg, _wrap(method, cfg, context), optimizer, device=context.device)
     inputs, computed = training_inputs(cfg, train_split), how_computed(cfg, context)
     start, license_ = _initialise(cfg, method, optimizer, scaler, inputs_sha256=inputs, computed=computed)
-    computed |= license_record(license_)
     if context.rank == 0:
         save_config(cfg)
     with contextlib.ExitStack() as stack:
@@ -106,7 +104,7 @@ def train(context: ProcessContext, cfg: CfgNode) -> None:
             scaler=scaler,
             schedule=build_lr_schedule(cfg),
             device=context.device,
-            config=build_train_config(cfg, inputs_sha256=inputs, computed=computed),
+            config=build_train_config(cfg, inputs_sha256=inputs, computed=computed, license_=license_),
             interrupts=context.interrupts,
             validate=validate,
             validated=validated,

@@ -158,13 +158,16 @@ def build_launch_plan(cfg: CfgNode, *, init_method: str) -> LaunchPlan:
     )
 
 
-def build_train_config(cfg: CfgNode, *, inputs_sha256: str, computed: Mapping[str, str | int]) -> TrainConfig:
+def build_train_config(
+    cfg: CfgNode, *, inputs_sha256: str, computed: Mapping[str, str | int], license_: str = ""
+) -> TrainConfig:
     """Numbers of a training run.
 
     Args:
         cfg: the resolved configuration.
         inputs_sha256: hash of what the run reads.
         computed: what `how_computed` says.
+        license_: licence of the weights that the run starts from, "" where none is known.
     """
     train = cfg.TRAIN
     return TrainConfig(
@@ -185,6 +188,7 @@ def build_train_config(cfg: CfgNode, *, inputs_sha256: str, computed: Mapping[st
         config_text=cfg_to_yaml(cfg),
         inputs_sha256=inputs_sha256,
         computed=computed,
+        license_=license_,
         dist_timeout=timedelta(minutes=cfg.DIST_TIMEOUT_MINUTES),
     )
 

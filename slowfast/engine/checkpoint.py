@@ -93,6 +93,7 @@ def save_checkpoint(
     cfg_text: str,
     inputs_sha256: str = "",
     computed: Mapping[str, str | int] | None = None,
+    license_: str = "",
     optimizer_state: Mapping[str, Any] | None = None,
     scaler_state: Mapping[str, Any] | None = None,
     activation: Activation | None = None,
@@ -108,8 +109,8 @@ def save_checkpoint(
         model_state: state dict of the method; the frozen teacher and DDP's "module." are left out.
         cfg_text: configuration as YAML text.
         inputs_sha256: hash of what the run reads.
-        computed: how the run computes: "dtype", "processes"; and "license", that of the weights that it started from,
-            which becomes an entry of its own.
+        computed: how the run computes: "dtype", "processes".
+        license_: licence of the weights that it started from, "" where none is known.
         optimizer_state: state dict of the optimiser.
         scaler_state: state dict of the gradient scaler, None without one.
         activation: activation of the method's CLIP, None without one.
@@ -121,15 +122,13 @@ def save_checkpoint(
     if not is_master():
         return
     target = Path(path)
-    how = dict(computed or {})
-    license_ = str(how.pop(LICENSE_ENTRY, ""))
     content: dict[str, Any] = {
         "epoch": progress.epoch - 1,
         "progress": progress.to_dict(),
         "model_state": _without_teacher(model_state),
         "cfg": str(cfg_text),
         "inputs_sha256": inputs_sha256,
-        "computed": how,
+        "computed": dict(computed or {}),
         "format": FORMAT,
         **license_record(license_),
     }

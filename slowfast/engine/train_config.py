@@ -38,7 +38,9 @@ class TrainConfig:
     config_text: str
     """The configuration as YAML text, for the checkpoints."""
     computed: Mapping[str, str | int] = field(default_factory=dict)
-    """How the run computes, for the checkpoints: "dtype", "processes"; "license" where its first weights have one."""
+    """How the run computes, for the checkpoints: "dtype", "processes"."""
+    license_: str = ""
+    """Licence of the weights that it started from, for the checkpoints; "" where none is known."""
     dist_timeout: timedelta = timedelta(minutes=30)
     """Longest wait of a process for the others."""
     inputs_sha256: str = ""

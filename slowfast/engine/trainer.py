@@ -248,6 +248,7 @@ class Trainer:
             cfg_text=self.config.config_text,
             inputs_sha256=self.config.inputs_sha256,
             computed=self.config.computed,
+            license_=self.config.license_,
         )
         self.saved_at = time.monotonic()
         logger.info("Wrote %s", path)
