@@ -19,6 +19,7 @@ import yaml
 from slowfast.datasets import decode
 from slowfast.datasets.annotation import read_annotations
 from slowfast.datasets.label_set import class_key
+from slowfast.methods import METHODS
 from slowfast.report.results import read_results
 from slowfast.text.feature_file import FeatureFile, write_feature_file
 from slowfast.utils.io import sha256_file
@@ -574,6 +575,29 @@ def test_training_averaging_and_tests_of_other_datasets(tabulate, prepared, feat
         assert tabulate(tmp_path / name, "few_shot", ["hmdb51"], "--shots", "2", *words, *start) == 0
         weights[name] = read_results(tmp_path / name / "jobs" / "hmdb51_2shot" / "results.json").model_sha256
     assert weights["init"] != weights["clip"]
+
+
+# ---------------------------------------------------------------------------------------------------------- all methods
+
+
+@pytest.mark.parametrize("recipe", METHODS, indirect=True)
+def test_every_method_in_every_protocol(tabulate, prepared, tmp_path):
+    """One small table each, classes described by templates or by what the method writes."""
+    prepared("k400")  # what a zero-shot model is trained on
+    tables = {
+        "zero_shot": ("hmdb51", []),
+        "few_shot": ("hmdb51", ["--shots", "2"]),
+        "base_to_novel": ("ucf101", ["--seeds", "1"]),
+        "fully_supervised": ("folder", []),
+    }
+    for protocol, (name, words) in tables.items():
+        folder = tmp_path / protocol
+        assert tabulate(folder, protocol, [name], *words) == 0
+        (cells,) = read(folder / "results.json")["cells"].values()
+        assert all(0 <= cell["mean"] <= 100 for cell in cells.values())
+        for path in folder.glob("jobs/*/results.json"):
+            results = read_results(path)
+            assert results.num_scored == results.num_videos > 0
 
 
 # --------------------------------------------------------------------------------------------------------------- report
