@@ -170,13 +170,18 @@ class PromptedText(nn.Module):
         """States before the first level, or before the last block; kept as long as nothing writes to the weights."""
         if self.training or torch.is_grad_enabled():
             return self._read_shared(clip, blocks)
-        if not self.kept_start.is_meta:
-            state = self._state(clip)
-            if self._kept_for != state:
-                # Evaluation may be what finds the change; training goes on with what it leaves.
-                with torch.inference_mode(mode=False), torch.no_grad(), without_autocast(self.tokens.device.type):
-                    self.kept_start, self.kept_rest = self._read_shared(clip, blocks)
-                self._kept_for = state
+        words = self.prompt_learner.ctx
+        if words.is_meta:  # operations are counted, and what is kept costs none
+            num_classes, length = self.tokens.shape
+            num_words, width = words.shape
+            start, rest = (1, 1 + num_words, width), (1, num_classes, length - 1 - num_words, width)
+            return Prompts(words.new_empty(start), words.new_empty(rest))
+        state = self._state(clip)
+        if self._kept_for != state:
+            # Evaluation may be what finds the change; training goes on with what it leaves.
+            with torch.inference_mode(mode=False), torch.no_grad(), without_autocast(self.tokens.device.type):
+                self.kept_start, self.kept_rest = self._read_shared(clip, blocks)
+            self._kept_for = state
         return Prompts(self.kept_start, self.kept_rest)
 
     def _state(self, clip: CLIP) -> tuple[object, ...]:

@@ -68,8 +68,9 @@ def build(small_cfg, labels):
                 if name != "model.token_embedding.weight":
                     parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
         method.to(dtype)
-        normalise = method.normalise
-        method.normalise = lambda frames: normalise(frames).to(dtype)
+        if dtype != torch.float32:
+            normalise = method.normalise
+            method.normalise = lambda frames: normalise(frames).to(dtype)
         return method
 
     return make
