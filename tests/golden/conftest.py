@@ -6,6 +6,9 @@ and its first channels, of the block internals the first channels of one case, o
 `channel_shift_T4_leak` is left out. Equal tensors share memory, and the archive is deflated. Tests take sizes, seeds
 and values from the file.
 
+`golden_tc_clip.pt` lies beside it. The shipped copy has what the tests read; random weights do not get smaller, so the
+text tower and its prompt layers are in a second file, which the entry `continued_in` names.
+
 The recipe, as far as it leaves no trace in the file:
 
 - STDD's block ran with CHANNEL_FOLD 32 unless a case says otherwise; every other option had its default.
@@ -41,19 +44,22 @@ TOLERANCE = 2e-5  # fp32 on the CPU, relative to the largest value
 TYPE_KEY = "MODEL.TEMPORAL_MODELING_TYPE"
 
 
-def read_recording(name):
-    folder = Path(os.environ.get("SLOWFAST_GOLDEN_DIR") or Path(__file__).parent / "data")
-    return torch.load(folder / name, weights_only=True)
+def golden_folder():
+    return Path(os.environ.get("SLOWFAST_GOLDEN_DIR") or Path(__file__).parent / "data")
 
 
 @lru_cache(maxsize=1)
 def read_golden():
-    return read_recording("golden_stdd.pt")
+    return torch.load(golden_folder() / "golden_stdd.pt", weights_only=True)
 
 
 @lru_cache(maxsize=1)
 def read_golden_tc_clip():
-    return read_recording("golden_tc_clip.pt")
+    recording = torch.load(golden_folder() / "golden_tc_clip.pt", weights_only=True)
+    for name in recording.pop("continued_in", []):
+        for entry, content in torch.load(golden_folder() / name, weights_only=True).items():
+            recording[entry] |= content
+    return recording
 
 
 def vision_type(name):
@@ -72,6 +78,8 @@ def pytest_generate_tests(metafunc):
         models = read_golden()["models"]
         buildable = [n for n, model in models.items() if str(model["overrides"].get(TYPE_KEY)) in TEMPORAL_BLOCKS]
         metafunc.parametrize("model_case", buildable)
+    if "tc_variant" in metafunc.fixturenames:
+        metafunc.parametrize("tc_variant", list(read_golden_tc_clip()["variants"]))
 
 
 @pytest.fixture(scope="session")
@@ -87,8 +95,18 @@ def golden_tc_clip():
 @pytest.fixture(scope="session")
 def clip_state(golden):
     """CLIP's tensors in fp32, the token embedding made dense."""
+    return dense_state(golden["clip_sd"])
+
+
+@pytest.fixture(scope="session")
+def tc_clip_state(golden_tc_clip):
+    """The same of the CLIP in the recording of TC-CLIP."""
+    return dense_state(golden_tc_clip["clip_sd"])
+
+
+def dense_state(recorded):
     state = {}
-    for name, value in golden["clip_sd"].items():
+    for name, value in recorded.items():
         if isinstance(value, dict):
             dense = torch.zeros(tuple(value["shape"]))
             dense[value["sparse_rows"].long()] = value["values"].float()

@@ -22,7 +22,7 @@ from slowfast.models.clip.class_attention import class_attention
 from slowfast.models.clip.layers import Attention, ResidualBlock
 from slowfast.models.clip.vision import VisionTransformer
 from slowfast.models.context_attention import Context, Way, context_attention
-from slowfast.models.similarity import at_least_fp32
+from slowfast.models.similarity import at_least_fp32, without_autocast
 from slowfast.models.temporal.st_cross import take_tokens
 
 
@@ -191,13 +191,14 @@ class ContextBlock(ResidualBlock):
             Scores of the patches, (B, T, P), and numbers of the best, best first, (B, T, m).
         """
         wide = at_least_fp32(q) * HEAD_WIDTH**-0.5
-        scores = torch.einsum("bthd,btlhd->bthl", wide, at_least_fp32(k))
-        num_own = scores.shape[-1]
-        if shared is not None:
-            beside = torch.einsum("bthd,bkhd->bthk", wide, at_least_fp32(shared.keys))
-            if shared.bias is not None:
-                beside = beside + shared.bias.to(beside.dtype)[:, None]
-            scores = torch.cat((scores, beside), dim=-1)
+        with without_autocast(q.device.type):  # which would round them to half precision again
+            scores = torch.einsum("bthd,btlhd->bthl", wide, at_least_fp32(k))
+            num_own = scores.shape[-1]
+            if shared is not None:
+                beside = torch.einsum("bthd,bkhd->bthk", wide, at_least_fp32(shared.keys))
+                if shared.bias is not None:
+                    beside = beside + shared.bias.to(beside.dtype)[:, None]
+                scores = torch.cat((scores, beside), dim=-1)
         scores = scores.softmax(dim=-1)[..., 1:num_own].mean(dim=2)  # (B, T, P)
         count = seeds_per_frame(scores.shape[-1], self.options.seed_share)
         return scores, scores.argsort(dim=-1, descending=True, stable=True)[..., :count]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from slowfast.models.similarity import at_least_fp32
+from slowfast.models.similarity import at_least_fp32, without_autocast
 
 
 def merge_schedule(start: int, target: int, step: int) -> list[int]:
@@ -63,9 +63,10 @@ def merge_groups(tokens: Tensor, removals: list[int]) -> Tensor:
     """
     sums = at_least_fp32(tokens)
     group = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape[:2])
-    for removed in removals:
-        sums, place = _merge_step(sums, removed)
-        group = place.gather(1, group)
+    with without_autocast(tokens.device.type):  # in half precision many pairs would be equally alike
+        for removed in removals:
+            sums, place = _merge_step(sums, removed)
+            group = place.gather(1, group)
     return group
 
 

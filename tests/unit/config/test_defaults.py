@@ -65,6 +65,37 @@ def test_a_method_declares_keys_in_its_own_folder(monkeypatch):
     assert get_cfg().MY_METHOD.WEIGHT == 0.5
 
 
+def test_a_method_says_what_its_keys_may_hold(monkeypatch):
+    def add_config(node):
+        node.MY_METHOD = CfgNode()
+        node.MY_METHOD.WEIGHT, node.MY_METHOD.KIND, node.MY_METHOD.PARTS = 0.5, "a", [1]
+
+    leaf = types.ModuleType("my_method.config")
+    leaf.add_config = add_config
+    leaf.RANGES = {"MY_METHOD.WEIGHT": (0, 1)}
+    leaf.CHOICES = {"MY_METHOD.KIND": ("a", "b")}
+    leaf.LISTS = {"MY_METHOD.PARTS": (lambda x: x > 0, (1,), "a number > 0")}
+    monkeypatch.setitem(sys.modules, "my_method", types.ModuleType("my_method"))
+    monkeypatch.setitem(sys.modules, "my_method.config", leaf)
+    monkeypatch.setattr(
+        defaults, "METHODS", {"stdd": "slowfast.methods.stdd.build:build", "my_method": "my_method.x:y"}
+    )
+    allowed = defaults.allowed_values()
+    assert allowed.ranges == {**values.RANGES, "MY_METHOD.WEIGHT": (0, 1)}
+    assert allowed.choices["METHOD"] == ("stdd", "my_method")
+    for key, value, message in (
+        ("WEIGHT", 2.0, "MY_METHOD.WEIGHT: 2.0 is out of range; allowed: from 0 to 1"),
+        ("KIND", "c", "MY_METHOD.KIND: unknown value 'c'; allowed: 'a', 'b'"),
+        ("PARTS", [1, 2], "MY_METHOD.PARTS: expected a number > 0, found [1, 2]"),
+        ("PARTS", [0], "MY_METHOD.PARTS: expected a number > 0, found [0]"),
+    ):
+        cfg = get_cfg()
+        cfg.merge_from_list([*CHOSEN, f"MY_METHOD.{key}", value])
+        with pytest.raises(ConfigError) as caught:
+            assert_and_infer_cfg(cfg)
+        assert str(caught.value) == message
+
+
 def test_the_checked_config_is_the_same_object(cfg):
     assert assert_and_infer_cfg(cfg) is cfg
 
@@ -98,7 +129,8 @@ def test_bare_defaults_ask_for_a_model():
 
 def test_tables_of_rules_name_existing_keys():
     known = set(get_cfg().leaves())
-    named = {*values.CHOICES, *values.RANGES, *legacy.inert_defaults()}
+    allowed = defaults.allowed_values()
+    named = {*allowed.choices, *allowed.ranges, *allowed.lists, *legacy.inert_defaults()}
     assert named <= known
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from slowfast.models.similarity import class_logits, mean_cosine_distance, unit_norm
+from slowfast.models.similarity import class_logits, mean_cosine_distance, pooled_logits, unit_norm
 
 B, T, K, P, E = 2, 3, 4, 5, 6
 
@@ -137,6 +137,39 @@ def test_gradient_of_masked_scores_stays_within_the_mask(video, ragged):
 def test_mask_of_another_shape(video):
     with pytest.raises(ValueError, match=r"^the mask of prompts has shape \(4, 4\), the prompts \(4, 5\)$"):
         class_logits(video, torch.zeros(K, P, E), torch.tensor(1.0), torch.ones(4, 4, dtype=torch.bool))
+
+
+def test_pooled_score_against_a_loop():
+    video = unit_norm(torch.randn(B, E, generator=torch.Generator().manual_seed(0)))
+    text = unit_norm(torch.randn(B, K, E, generator=torch.Generator().manual_seed(1)))
+    own, shared = (pooled_logits(video, t, torch.tensor(20.0)) for t in (text, text[0]))
+    for b in range(B):
+        for k in range(K):
+            assert own[b, k].item() == pytest.approx(20 * dot(video[b], text[b, k]), abs=1e-4)
+            assert shared[b, k].item() == pytest.approx(20 * dot(video[b], text[0, k]), abs=1e-4)
+
+
+def test_pooled_score_of_equal_texts_does_not_depend_on_their_form():
+    video, text = (unit_norm(torch.randn(n, E, generator=torch.Generator().manual_seed(n))) for n in (B, K))
+    scale = torch.tensor(100.0)
+    found = pooled_logits(video, text.expand(B, -1, -1), scale)
+    assert torch.allclose(found, pooled_logits(video, text, scale), atol=1e-5)
+
+
+def test_pooled_score_of_one_frame_is_that_of_the_frame(video):
+    text, scale = unit_norm(torch.randn(K, E)), torch.tensor(20.0)
+    assert torch.allclose(pooled_logits(video[:, 0], text, scale), class_logits(video[:, :1], text, scale), atol=1e-5)
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_pooled_score_is_not_rounded_by_autocast(axes):
+    video = unit_norm(torch.randn(B, E))
+    text = unit_norm(torch.randn(B, K, E))
+    text, scale = text if axes == 3 else text[0], torch.tensor(100.0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = pooled_logits(video, text, scale)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, pooled_logits(video, text, scale))
 
 
 def test_unit_norm_computes_in_fp32():

@@ -11,6 +11,7 @@ from slowfast.text.text_bank import (
     load_feature_file,
     mean_features,
     rephrased_bank,
+    spoken_name,
     template_bank,
 )
 from slowfast.text.tokenizer import Tokenizer
@@ -88,6 +89,46 @@ def test_learned_context_stands_between_start_and_name():
     assert tokens.shape == (2, 1, 77)
     assert torch.equal(tokens[:, 0], tokenizer(["X X X surfing.", "X X X pouring tea."]))
     assert len(set(tokens[:, 0, 1:4].flatten().tolist())) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "count", "text"),
+    [
+        ("a photo of a", 4, "a photo of a surfing."),
+        ("a photo of a", 6, "a photo of a X X surfing."),
+        (" a  photo ", 3, "a photo X surfing."),
+        ("", 2, "X X surfing."),
+        ("", 0, "surfing."),
+    ],
+)
+def test_learned_context_may_start_from_words(words, count, text):
+    tokenizer = Tokenizer()
+    tokens = context_bank(["surfing"], num_context=count, tokenizer=tokenizer, words=words).tokens
+    assert torch.equal(tokens[:, 0], tokenizer([text]))
+
+
+def test_more_words_than_places():
+    message = r"^context 'a photo of a': has 4 tokens; allowed: at most 3$"
+    with pytest.raises(ValueError, match=message):
+        context_bank(["surfing"], num_context=3, tokenizer=Tokenizer(), words="a photo of a")
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "verbatim"),
+    [
+        ("ApplyLipstick", "Apply Lipstick", "ApplyLipstick"),
+        ("push_up", "push up", "push up"),
+        ("YoYo", "Yo Yo", "YoYo"),
+        ("riding a bike", "riding a bike", "riding a bike"),
+        ("Playing Sitar", "Playing  Sitar", "Playing Sitar"),
+        ("GPSRun", "G P S Run", "GPSRun"),
+        ("Élan vital", "Élan vital", "Élan vital"),
+        ("", "", ""),
+    ],
+)
+def test_spoken_name(name, split, verbatim):
+    assert spoken_name(name) == split
+    assert spoken_name(name, split_capitals=False) == verbatim
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])

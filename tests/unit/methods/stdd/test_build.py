@@ -1,13 +1,9 @@
 import re
-from dataclasses import replace
 
 import pytest
 import torch
 
 from slowfast.methods.build import build_method
-from slowfast.methods.stdd.build import clip_weights
-from slowfast.methods.stdd.config import StddConfig
-from slowfast.models.clip.arch import PUBLISHED, ClipSizes
 from slowfast.models.temporal.st_cross import SpaceTimeCrossBlock
 from slowfast.text.text_bank import mean_features, template_bank
 from slowfast.text.tokenizer import Tokenizer
@@ -68,32 +64,6 @@ def test_teacher_is_plain_clip_with_the_initial_weights(tiny_cfg, tiny_labels, t
     if teacher is not None:
         assert all(torch.equal(tensor, tiny_state[name]) for name, tensor in teacher.state_dict().items())
         assert not any(isinstance(module, SpaceTimeCrossBlock) for module in teacher.modules())
-
-
-@pytest.mark.parametrize(("arch", "weights"), [("slowfast", ""), ("custom", ""), ("custom", "random")])
-def test_unknown_architecture(tiny_cfg, tiny_labels, arch, weights):
-    message = (
-        f"MODEL.ARCH: unknown value {arch!r}; allowed: vitb32, vitb16, vitl14, "
-        "or custom with MODEL.CLIP_WEIGHTS naming a file"
-    )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        build_method(tiny_cfg(**{"MODEL.ARCH": arch, "MODEL.CLIP_WEIGHTS": weights}), tiny_labels)
-
-
-def test_weights_of_other_sizes_than_the_architecture(tiny_cfg, tiny_labels, tiny_weights, tiny_sizes):
-    message = f"MODEL.ARCH: is vitb16, but {tiny_weights} holds {tiny_sizes}; set MODEL.ARCH to custom to use its sizes"
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        build_method(tiny_cfg(**{"MODEL.ARCH": "vitb16"}), tiny_labels)
-
-
-def test_random_weights_have_the_sizes_of_the_architecture(tiny_cfg, tiny_sizes, monkeypatch):
-    monkeypatch.setitem(PUBLISHED, "vitb16", replace(PUBLISHED["vitb16"], sizes=tiny_sizes))
-    cfg = tiny_cfg(**{"MODEL.ARCH": "vitb16", "MODEL.CLIP_WEIGHTS": "random", "RNG_SEED": 3})
-    (state, _), source = clip_weights(StddConfig.from_cfg(cfg))
-    (again, _), _ = clip_weights(StddConfig.from_cfg(cfg))
-    assert source == "random"
-    assert ClipSizes.from_state_dict(state) == tiny_sizes
-    assert all(torch.equal(state[name], again[name]) for name in state)
 
 
 def test_compile_wraps_the_towers_without_changing_names(tiny_cfg, tiny_labels):

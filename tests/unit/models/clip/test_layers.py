@@ -38,6 +38,38 @@ def test_gradients_of_attention_are_those_of_pytorch():
         assert (found.grad - expected.grad).abs().max() <= 1e-5 * scale, name
 
 
+def test_parts_of_the_projection():
+    ours, _ = twins()
+    x = torch.randn(2, 3, 5, WIDTH)
+    q, k, v = ours.project(x).unflatten(-1, (3, 3, 64)).unbind(-3)
+    found_k, found_v = ours.keys_values(x)
+    for found, expected in ((ours.queries(x), q), (found_k, k), (found_v, v)):
+        assert found.shape == (2, 3, 5, 3, 64)
+        assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_tokens_as_keys_and_values():
+    """A query through the keys' weights meets tokens as it meets keys, but for a constant; values likewise."""
+    ours, _ = twins()
+    ours.double()
+    x = torch.randn(4, 7, WIDTH, dtype=torch.float64)
+    q, (k, v) = ours.queries(x[:, 0]), ours.keys_values(x)
+    scores = torch.einsum("nhd,nlhd->nhl", q, k)
+    through = torch.einsum("nhw,nlw->nhl", ours.through_keys(q), x)
+    constant = torch.einsum("nhd,hd->nh", q, ours.in_proj_bias.chunk(3)[1].unflatten(0, (3, 64)))
+    assert torch.allclose(through + constant[..., None], scores)
+    weights = scores.softmax(dim=-1)
+    expected = torch.einsum("nhl,nlhd->nhd", weights, v)
+    values = ours.through_values(torch.einsum("nhl,nlw->nhw", weights, x))
+    assert torch.allclose(values + ours.in_proj_bias.chunk(3)[2].unflatten(0, (3, 64)), expected)
+
+
+def test_first_token_alone():
+    ours, _ = twins()
+    x = torch.randn(2, 3, 7, WIDTH)
+    assert torch.allclose(ours.attend_first(x), ours.attend(ours.project(x))[..., 0, :], atol=1e-5)
+
+
 def test_every_leading_axis_is_a_batch_axis():
     ours, _ = twins()
     x = torch.randn(2, 3, 5, WIDTH)
