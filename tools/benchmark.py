@@ -8,6 +8,7 @@ python tools/benchmark.py data --path path/to/videos --gpu-clips-per-second 500
 python tools/benchmark.py block --threads 1 --clock cpu
 python tools/benchmark.py step --batch 1 2 --memory
 python tools/benchmark.py step --device cuda --sweep
+python tools/benchmark.py context --parts tower text
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ PARTS = {
     "scoring": "bench_scoring",
     "block": "bench_block",
     "step": "bench_step",
+    "context": "bench_context",
     "data": "bench_data",
 }
 """Part -> the module that measures it; its docstring is the help."""

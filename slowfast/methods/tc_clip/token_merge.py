@@ -75,10 +75,10 @@ def _merge_step(sums: Tensor, removed: int) -> tuple[Tensor, Tensor]:
 
     Even tokens that are left come first, the best paired in front, then the odd ones in their order.
     """
-    unit = sums / sums.norm(dim=-1, keepdim=True)
-    even, odd = sums[:, 0::2], sums[:, 1::2]
-    best, partner = (unit[:, 0::2] @ unit[:, 1::2].transpose(1, 2)).max(dim=-1)  # (B, even)
-    order = best.argsort(dim=-1, descending=True, stable=True)
+    even, odd, lengths = sums[:, 0::2], sums[:, 1::2], sums.norm(dim=-1)
+    # Cosines but for the length of the even token, on which its best partner does not depend.
+    best, partner = (even @ odd.transpose(1, 2) / lengths[:, None, 1::2]).max(dim=-1)  # (B, even)
+    order = (best / lengths[:, 0::2]).argsort(dim=-1, descending=True, stable=True)
     joined, left = order[:, :removed], order[:, removed:]
     target = partner.gather(1, joined)
     num_left, num_odd = left.shape[1], odd.shape[1]
