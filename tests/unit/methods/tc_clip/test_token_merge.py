@@ -70,6 +70,17 @@ def test_equal_tokens():
     assert merge_groups(tokens, [2]).tolist() == [[1, 1, 1, 2, 0, 3]]
 
 
+@pytest.mark.parametrize("count", [40, 1000])
+def test_many_equal_tokens(count):
+    """All pairs are alike, so the first tokens at even places join the first at an odd place."""
+    tokens = torch.eye(4)[:1].expand(1, count, -1)  # of length 1, exactly
+    removed, left = count // 4, count // 2 - count // 4
+    group = merge_groups(tokens, [removed])[0]
+    assert torch.equal(group[1::2], left + torch.arange(count // 2))
+    assert torch.equal(group[0::2][:removed], torch.full((removed,), left))
+    assert torch.equal(group[0::2][removed:], torch.arange(left))
+
+
 def test_scale_of_tokens_does_not_matter():
     tokens = torch.randn(2, 12, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     assert torch.equal(merge_groups(tokens, [4]), merge_groups(1000 * tokens, [4]))
