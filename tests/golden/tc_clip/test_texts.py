@@ -122,18 +122,9 @@ def test_prompt_texts(golden_tc_clip, make_cfg, tc_clip_state, build_tc):
 
 def test_copies_at_the_start(golden_tc_clip, build_tc, official):
     recorded = golden_tc_clip["init_copies"]
-    layers = {re.search(r"prompt_generation_layer\.(\d+)\.", name)[1] for name in recorded}
-    case = next(
-        name
-        for name, variant in golden_tc_clip["variants"].items()
-        if str(variant["overrides"].get("prompt_generation_layer_level", "")).count("+") == len(layers) - 1 > 0
-    )
-    levels = [int(level) for level in golden_tc_clip["variants"][case]["overrides"][
-        "prompt_generation_layer_level"
-    ].split("+")]  # fmt: skip
-    method = build_tc(**{"TC_CLIP.PROMPT_GENERATION_LAYER_LEVEL": levels, "RNG_SEED": 3})
-    # the recorded parameters were copied over: build the layers anew
-    method.text.start_layers(method.model, copy=True)
+    sources = {int(re.search(r"resblocks\.(\d+)\.", source)[1]) for source in recorded.values()}
+    levels = sorted(level + 1 for level in sources)
+    method = build_tc("vp_from_clip", **{"TC_CLIP.PROMPT_GENERATION_LAYER_LEVEL": levels})
     own = dict(method.named_parameters())
     for name, source in recorded.items():
         assert torch.equal(own[official.own_name(name)[0]], own[official.own_name(source)[0]]), name

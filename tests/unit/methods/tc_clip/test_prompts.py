@@ -103,6 +103,17 @@ def test_kept_text_is_renewed_with_the_precision(reads, make_clips):
     assert method.text.kept_rest.dtype == torch.float64
 
 
+def test_kept_text_is_renewed_after_a_detour_over_half_precision(reads, make_clips):
+    """Rounded weights may lie where the exact ones lay."""
+    method, _ = reads()
+    before = evaluate(method, make_clips())
+    method.text.bfloat16().float()
+    assert method.text._kept_for is None
+    after = evaluate(method, make_clips())
+    assert not torch.equal(after, before)
+    assert torch.equal(after, evaluate(fresh(method), make_clips()))
+
+
 def test_kept_text_is_renewed_with_the_classes(reads, make_clips, small_cfg, labels):
     method, _ = reads()
     evaluate(method, make_clips())
