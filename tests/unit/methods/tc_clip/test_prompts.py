@@ -35,7 +35,7 @@ def evaluate(method, batch):
 def fresh(method):
     """A copy that has kept nothing."""
     twin = copy.deepcopy(method)
-    twin.text._kept_for = None
+    twin.text._kept_for = ()
     return twin
 
 
@@ -47,7 +47,7 @@ def test_text_is_read_once_in_evaluation(reads, make_clips):
     assert torch.equal(evaluate(method, make_clips()), first)
     evaluate(method, make_clips(3))
     assert len(calls) == count
-    assert not method.text.kept_rest.requires_grad
+    assert not method.text._kept.rest.requires_grad
 
 
 def change_by_loading(method):
@@ -100,7 +100,7 @@ def test_kept_text_is_renewed_with_the_precision(reads, make_clips):
     normalise = method.normalise
     method.normalise = lambda frames: normalise(frames).double()
     assert torch.equal(evaluate(method, make_clips()), evaluate(fresh(method), make_clips()))
-    assert method.text.kept_rest.dtype == torch.float64
+    assert method.text._kept.rest.dtype == torch.float64
 
 
 def test_kept_text_is_renewed_after_a_detour_over_half_precision(reads, make_clips):
@@ -108,7 +108,7 @@ def test_kept_text_is_renewed_after_a_detour_over_half_precision(reads, make_cli
     method, _ = reads()
     before = evaluate(method, make_clips())
     method.text.bfloat16().float()
-    assert method.text._kept_for is None
+    assert method.text._kept is None
     after = evaluate(method, make_clips())
     assert not torch.equal(after, before)
     assert torch.equal(after, evaluate(fresh(method), make_clips()))
@@ -147,7 +147,7 @@ def test_training_goes_on_after_inference_mode(reads, make_clips):
     method, _ = reads()
     with torch.inference_mode():
         inferred = method.eval()(make_clips()).logits
-    assert not method.text.kept_rest.is_inference()
+    assert not method.text._kept.rest.is_inference()
     output = method.train()(make_clips())
     output.losses["classification"].backward()
     assert torch.allclose(inferred, output.logits, rtol=1e-4, atol=1e-6)
@@ -158,10 +158,10 @@ def test_autocast_does_not_round_what_is_kept(reads, make_clips):
     method, _ = reads()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         evaluate(method, make_clips())
-    rounded = method.text.kept_rest
-    method.text._kept_for = None
+    rounded = method.text._kept.rest
+    method.text._kept_for = ()
     evaluate(method, make_clips())
-    assert torch.equal(rounded, method.text.kept_rest)
+    assert torch.equal(rounded, method.text._kept.rest)
 
 
 def test_what_is_kept_is_not_saved(reads, make_clips):
