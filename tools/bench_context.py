@@ -270,7 +270,8 @@ def _whole(method: TCCLIP, plain: Any, batch: VideoBatch, args: argparse.Namespa
     }
     with torch.no_grad():
         found = [way().item() for way in ways.values()]
-    print(f"Losses: {', '.join(f'{loss:.6f}' for loss in found)} (random weights: patches nearly tie, rounding decides on seeds)\n")
+    losses = ", ".join(f"{loss:.6f}" for loss in found)
+    print(f"Losses: {losses}; with random weights patches nearly tie, so that rounding may choose other seeds\n")
     return _pairs("scoring, and a step's gradients", ways, list(method.parameters()), args)
 
 
