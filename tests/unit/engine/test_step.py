@@ -13,6 +13,7 @@ from slowfast.engine.interpolated_step import InterpolatedWeightStep
 from slowfast.engine.optim import OptimizerConfig, fill_momentum, make_optimizer
 from slowfast.engine.precision import Precision
 from slowfast.engine.step import PlainStep, StepConfig, error_percent, fold_top2, split_batch
+from slowfast.methods import METHODS
 from slowfast.methods.build import build_method
 
 
@@ -315,15 +316,28 @@ STEPS = {
 }
 
 
-@pytest.fixture
-def make_stdd_step(tiny_weights, tiny_labels):
-    """Builds STDD with its distillation, and the step of a configuration."""
+IN_FULL = {
+    "stdd": {
+        "MODEL.TEMPORAL_MODELING_TYPE": "stcross_attend",
+        "MODEL.TEMPORAL_SCALE": [1, 2],
+        "MODEL.KEEP_RAW_MODEL": True,
+        "MODEL.RAW_MODEL_DISTILLATION": True,
+    },
+    "tc_clip": {"TC_CLIP.CONTEXT_TOKEN_K": 5, "TC_CLIP.TOME_R": 4},
+}
+"""Settings of a method with the tiny CLIP."""
+
+
+@pytest.fixture(params=METHODS)
+def make_real_step(request, tiny_weights, tiny_labels):
+    """Builds a method and the step of a configuration."""
 
     def make(device, **keys):
         cfg = get_cfg()
         cfg.merge_from_list(["MODEL.ARCH", "custom", "MODEL.CLIP_WEIGHTS", str(tiny_weights)])
-        cfg.merge_from_list(["MODEL.TEMPORAL_MODELING_TYPE", "stcross_attend", "MODEL.TEMPORAL_SCALE", [1, 2]])
-        cfg.merge_from_list(["MODEL.KEEP_RAW_MODEL", True, "MODEL.RAW_MODEL_DISTILLATION", True])
+        cfg.merge_from_list(
+            ["METHOD", request.param, *(word for pair in IN_FULL[request.param].items() for word in pair)]
+        )
         cfg.merge_from_list(["SOLVER.OPTIMIZING_METHOD", "adamw", "SOLVER.BASE_LR", 1e-3])
         for key, value in keys.items():
             cfg.merge_from_list([key, value])
@@ -353,14 +367,14 @@ class DeviceGuard(TorchDispatchMode):
 
 @pytest.mark.parametrize("name", STEPS)
 @pytest.mark.parametrize("mixed", [None, {}, {"partner": "permuted", "group_size": 3}])
-def test_nothing_in_a_step_waits_for_the_device(make_stdd_step, make_batch, monkeypatch, name, mixed):
+def test_nothing_in_a_step_waits_for_the_device(make_real_step, make_batch, monkeypatch, name, mixed):
     """The meta device stands in for a GPU: whatever asks it for a value or for a shape that depends on one raises."""
     autocast = Precision.autocast
     monkeypatch.setattr(Precision, "autocast", lambda self: autocast(replace(self, device_type="cpu")))
     # The meta device has no fused optimisers, which look at the flag themselves.
     monkeypatch.setattr(PlainStep, "_update_unless", lambda self, flag: flags.append(flag) or self.optimizer.step())
     flags = []
-    step = make_stdd_step("meta", **STEPS[name])
+    step = make_real_step("meta", **STEPS[name])
     assert isinstance(step, InterpolatedWeightStep) == (name == "interpolated")
     mix = None if mixed is None else MixUp(settings=MixUpSettings(**mixed), num_classes=3)
     batch = make_batch(4).to("meta")
@@ -375,8 +389,8 @@ def test_nothing_in_a_step_waits_for_the_device(make_stdd_step, make_batch, monk
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("name", STEPS)
-def test_nothing_in_a_step_waits_for_a_gpu(make_stdd_step, make_batch, name):
-    step, batch = make_stdd_step("cuda", **STEPS[name]), make_batch(4).to("cuda")
+def test_nothing_in_a_step_waits_for_a_gpu(make_real_step, make_batch, name):
+    step, batch = make_real_step("cuda", **STEPS[name]), make_batch(4).to("cuda")
     step(batch)  # the first one sets libraries up
     torch.cuda.set_sync_debug_mode("error")
     try:
