@@ -125,8 +125,8 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"{file.path}: not converted: {counts}; nothing was written")
     activation = choose_activation(file, args.activation)
     license_ = choose_license(file, args.license, clip=args.clip)
-    write_weights(conversion, args.target, to=args.to, activation=activation, license_=license_)
-    show("wrote", f"{args.target}, layout {args.to}, {sum(1 for _ in written(conversion))} entries")
+    count = write_weights(conversion, args.target, to=args.to, activation=activation, license_=license_)
+    show("wrote", f"{args.target}, layout {args.to}, {count} entries")
     show("sha256", sha256_file(args.target))
 
 

@@ -229,7 +229,7 @@ def target_state(conversion: Conversion, to: TargetLayout) -> dict[str, Tensor]:
 
 def write_weights(
     conversion: Conversion, target: Path, *, to: TargetLayout, activation: Activation, license_: str = ""
-) -> None:
+) -> int:
     """Write converted weights, whole or not at all; missing folders are made.
 
     A safetensors file has the activation, and the licence if there is one, in its metadata. Otherwise ours is
@@ -244,6 +244,9 @@ def write_weights(
         to: the layout to write.
         activation: what the weights were trained with.
         license_: under which they may be used, "" where none binds.
+
+    Returns:
+        How many tensors of the model the file has.
     """
     assert not conversion.faults
     state = target_state(conversion, to)
@@ -256,7 +259,7 @@ def write_weights(
         with atomic_writer(target) as file:
             file.write(header)
             file.write(memoryview(data)[len(header) :])
-        return
+        return len(state)
     content: dict[str, Any]
     if to == "ours":
         content = {"model_state": state, **record}
@@ -269,6 +272,7 @@ def write_weights(
     else:
         content = {"state_dict": state, **record}
     atomic_save(content, target)
+    return len(state)
 
 
 def _sorted_header(data: bytes) -> bytes:
