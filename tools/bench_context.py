@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from slowfast.methods.tc_clip.method import TCCLIP
 
 CLASSES = Path(__file__).resolve().parents[1] / "label_db" / "k400"
+PUBLISHED_LENGTH = {"index2cls": 30, "rephrased": 77}
+"""Wording of the class names -> tokens of every prompt in the published recipes."""
 PARTS = ("attention", "merging", "tower", "text", "whole")
 
 
@@ -227,7 +229,7 @@ def _text(method: TCCLIP, plain: Any, batch: VideoBatch, args: argparse.Namespac
     """All classes for all videos; a test keeps what does not depend on the video, training does not."""
     import torch
 
-    oracle = plain.PlainTcClip(method)
+    oracle = plain.PlainTcClip(method, context_length=PUBLISHED_LENGTH[args.names])
     width = method.model.sizes.embed_dim
     context = torch.randn(args.batch, 96, width, generator=torch.Generator().manual_seed(0)).to(batch.frames.device)
 
@@ -241,7 +243,8 @@ def _text(method: TCCLIP, plain: Any, batch: VideoBatch, args: argparse.Namespac
     gmac = None
     if not args.no_counts:
         meta = copy.deepcopy(method).to("meta").eval()
-        hollow, counted = context.to("meta"), plain.PlainTcClip(meta)
+        hollow = context.to("meta")
+        counted = plain.PlainTcClip(meta, context_length=PUBLISHED_LENGTH[args.names])
         gmac = (
             _count(lambda: [counted.encode_classes([own]) for own in hollow]),
             _count(lambda: meta.text(meta.model, (hollow,))),
@@ -253,7 +256,7 @@ def _whole(method: TCCLIP, plain: Any, batch: VideoBatch, args: argparse.Namespa
     import torch
     from torch.nn import functional as F
 
-    oracle = plain.PlainTcClip(method)
+    oracle = plain.PlainTcClip(method, context_length=PUBLISHED_LENGTH[args.names])
 
     def ours(way: str) -> Callable[[], Tensor]:
         def call() -> Tensor:
