@@ -4,7 +4,7 @@
 # launch NAME CONFIG [KEY VALUE ...]: run CONFIG in OUTPUT_DIR, or runs/NAME. LAUNCH, set by launch/, starts Python.
 launch() {
   local start
-  [ -f "$2" ] || fail "$2: no such file (ARCH is $ARCH)"
+  [ -f "$2" ] || fail "$2: no such file (ARCH is $ARCH${NAMES:+, NAMES is $NAMES})"
   read -ra start <<<"${LAUNCH:-python}"
   exec "${start[@]}" tools/run_net.py --cfg "$2" --opts OUTPUT_DIR "${OUTPUT_DIR:-runs/$1}" "${OPTS[@]}" "${@:3}"
 }
@@ -59,7 +59,8 @@ use_weights() {
   TESTED=
   OPTS+=(TEST.CUSTOM_LOAD True TEST.CUSTOM_LOAD_FILE "$WEIGHTS")
   [ -z "${PATCHING:-}" ] ||
-    OPTS+=(TEST.PATCHING_MODEL True TEST.PATCHING_RATIO "$PATCHING" TEST.CLIP_ORI_PATH "${CLIP_ORI_PATH:-$ARCH}")
+    OPTS+=(TEST.PATCHING_MODEL True TEST.PATCHING_RATIO "$PATCHING" TEST.PATCHING_RATIOS "[]"
+      TEST.CLIP_ORI_PATH "${CLIP_ORI_PATH:-$ARCH}")
 }
 
 # use_classes DATASET: its class list; of Kinetics-600 the 160 new classes of split SPLIT. FROSTER sets NAMES to rephrased.
@@ -107,9 +108,13 @@ use_shots() {
   [ "$1" != ssv2 ] || OPTS+=(DATA.RANDOM_FLIP False)
 }
 
-# llm: what ends the name of a configuration for rephrased class names, where NAMES asks for them.
+# llm: what ends the name of a configuration for the class names that NAMES asks for; launch refuses what has no file.
 llm() {
-  [ "${NAMES:-index2cls}" = index2cls ] || echo _llm
+  case "${NAMES:-index2cls}" in
+    index2cls) ;;
+    rephrased) echo _llm ;;
+    *) echo "_$NAMES" ;;
+  esac
 }
 
 fail() {

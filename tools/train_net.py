@@ -157,6 +157,8 @@ def _initialise(
     # Rank 0 decides: where machines do not share the folder, the others fail instead of starting at another place.
     source = broadcast_object(_find_own(cfg) if is_master() else None)
     epoch_reset = False
+    if cfg.TRAIN.CUSTOM_LOAD_FILE and not cfg.TRAIN.CUSTOM_LOAD:
+        logger.warning("TRAIN.CUSTOM_LOAD_FILE has no effect without TRAIN.CUSTOM_LOAD True: it is not read")
     if source is None and cfg.TRAIN.CUSTOM_LOAD:
         custom = read_checkpoint(cfg.TRAIN.CUSTOM_LOAD_FILE, allow_torchscript=cfg.MODEL.CLIP_ALLOW_TORCHSCRIPT)
         load_into(method, custom.model_state, source=custom.path, activation=custom.activation)

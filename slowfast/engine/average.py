@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from slowfast.engine.checkpoint import read_checkpoint
 from slowfast.models.clip.layouts import CLIP_PREFIX, TEACHER_PREFIX
-from slowfast.models.clip.tc_clip_entries import POSITIONS
+from slowfast.models.clip.tc_clip_entries import POSITIONS, of_all_frames
 
 METHODS = ("swa", "gwa", "bwa", "ewa")
 DEFAULT_PATTERN = "*_epoch_*.pyth"
@@ -199,6 +199,7 @@ def average(members: Sequence[EpochWeights], methods: Sequence[str], config: Ave
             clip_shapes = found
         elif not shapes:
             shapes = found
+            _spread_positions(sums.values(), clip_shapes, found)
             _check(member.name, found, {**found, **clip_shapes})
         else:
             _check(member.name, found, shapes)
@@ -236,13 +237,26 @@ def patch_state(
     patched = dict(model_state)
     for name, clip in clip_state.items():
         tuned = model_state[CLIP_PREFIX + name]
-        if name == POSITIONS and tuned.ndim == 3 and tuned.shape[1:] == clip.shape:
-            clip = clip.expand_as(tuned)
+        clip = of_all_frames(name, clip, tuple(tuned.shape))
         if tuned.shape != clip.shape:
             raise ValueError(f"patching: {name} is {tuple(tuned.shape)}, in CLIP {tuple(clip.shape)}")
         if tuned.is_floating_point():
             patched[CLIP_PREFIX + name] = clip.float() * ratio + tuned.float() * (1.0 - ratio)
     return patched
+
+
+def _spread_positions(
+    totals: Iterable[dict[str, Tensor]],
+    clip_shapes: dict[str, tuple[int, ...]],
+    found: Mapping[str, tuple[int, ...]],
+) -> None:
+    """Give sums that hold raw CLIP alone its positions once per frame, if the checkpoints have them so."""
+    name = CLIP_PREFIX + POSITIONS
+    if name not in clip_shapes or name not in found:
+        return
+    for total in totals:
+        total[name] = of_all_frames(POSITIONS, total[name], found[name]).clone()
+        clip_shapes[name] = tuple(total[name].shape)
 
 
 def _add(total: dict[str, Tensor], name: str, value: Tensor, *, weight: float) -> None:

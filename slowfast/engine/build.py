@@ -328,6 +328,8 @@ def read_test_weights(cfg: CfgNode, method: Method) -> TestWeights:
     if test.CUSTOM_LOAD:
         source = test.CUSTOM_LOAD_FILE
     else:
+        if test.CUSTOM_LOAD_FILE:
+            logger.warning("TEST.CUSTOM_LOAD_FILE has no effect without TEST.CUSTOM_LOAD True: it is not read")
         if test.PATCHING_MODEL:
             logger.warning("TEST.PATCHING_MODEL has no effect without TEST.CUSTOM_LOAD: no raw CLIP is mixed in")
         last = last_checkpoint(cfg.OUTPUT_DIR, task=cfg.TASK)

@@ -15,7 +15,7 @@ from slowfast.methods.base import MethodOutput
 from slowfast.models.clip.arch import ClipSizes
 from slowfast.models.clip.layouts import CLIP_PREFIX
 from slowfast.models.clip.model import CLIP
-from slowfast.models.clip.tc_clip_entries import of_one_frame
+from slowfast.models.clip.tc_clip_entries import of_all_frames, of_one_frame
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +76,7 @@ class RawClip:
                 f"{source}: is not raw CLIP of the model's sizes: {len(missing)} entries missing {missing[:3]}, "
                 f"{len(unexpected)} unexpected {unexpected[:3]}"
             )
+        weights = {name: of_all_frames(name, weights[name], tuple(p.shape)) for name, p in own.items()}
         for name, parameter in own.items():
             if weights[name].shape != parameter.shape:
                 raise ValueError(

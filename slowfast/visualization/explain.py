@@ -115,7 +115,7 @@ def patch_strips(frames: Pixels, view: PatchView, *, least_side: int) -> list[St
     strips = [
         Strip(
             title=f"Layer {view.layer}: attention of the class token",
-            note=f"share that each patch of its frame gets, mean over heads; spread evenly: {even:.2g} %",
+            note=f"share that each patch of a frame gets, mean over heads; spread evenly over the frame: {even:.2g} %",
             scale=heat_bar(top),
             pictures=draw_heat(large, shares, top=top),
         )

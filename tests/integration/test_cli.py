@@ -551,3 +551,10 @@ def test_two_processes_draw_their_own_videos(shell, dataset, tmp_path):
     assert done.returncode == 0, done.stderr
     assert list(guesses(done.stdout))[:3] == [str(video) for video in videos]
     assert len(drawn(tmp_path / "looks")) == 3 * 2 * 2
+
+
+def test_a_file_that_training_does_not_read_is_said(net, tmp_path):
+    options = {"OUTPUT_DIR": tmp_path, "SOLVER.MAX_EPOCH": 1, "TEST.ENABLE": False, "TRAIN.CUSTOM_LOAD_FILE": "x.pth"}
+    assert net(options)[0] == 0
+    log = (tmp_path / "stdout.log").read_text(encoding="utf-8")
+    assert "TRAIN.CUSTOM_LOAD_FILE has no effect without TRAIN.CUSTOM_LOAD True: it is not read" in log

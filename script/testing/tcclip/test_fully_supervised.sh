@@ -2,4 +2,4 @@
 # TC-CLIP: test $WEIGHTS of train_fully_supervised.sh on Kinetics-400.
 # Arguments: KEY VALUE ...
 source "$(dirname "$0")/../../env.sh"
-test_all "configs/Kinetics/TCCLIP_${ARCH}_16f_fully_supervised.yaml" k400 "$@"
+test_all "configs/Kinetics/TCCLIP_${ARCH}_16f_fully_supervised$(llm).yaml" k400 "$@"

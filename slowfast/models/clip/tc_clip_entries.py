@@ -26,6 +26,21 @@ def of_one_frame(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     return {**state, POSITIONS: positions[0]} if positions is not None and positions.ndim == 3 else state
 
 
+def of_all_frames(name: str, clip: Tensor, shape: Shape) -> Tensor:
+    """Repeat CLIP's positions where a model has them for each of its frames.
+
+    Args:
+        name: of an entry of CLIP.
+        clip: its value in raw CLIP.
+        shape: of the same entry in the model.
+
+    Returns:
+        The value as a view of that shape; as it is where it is something else, or does not fit anyway.
+    """
+    fits = name == POSITIONS and len(shape) == 3 and shape[1:] == tuple(clip.shape)
+    return clip.expand(shape) if fits else clip
+
+
 def tc_clip_shapes(sizes: ClipSizes, found: Mapping[str, Tensor]) -> dict[str, Shape]:
     """Shapes of all that a TC-CLIP has beyond CLIP.
 

@@ -284,6 +284,22 @@ def test_positions_of_every_frame_are_mixed_with_those_of_clip():
     assert torch.equal(found, (torch.arange(12.0).view(2, 3, 2) + 1) / 2)
 
 
+@pytest.mark.parametrize("method", av.METHODS)
+def test_raw_clip_as_epoch_zero_has_its_positions_in_every_frame(method):
+    name, config = "visual.positional_embedding", av.AverageConfig(start=0, end=1)
+    tuned, raw = torch.arange(12.0).view(2, 3, 2), torch.ones(3, 2).half()
+    members = [
+        av.clip_member(lambda: {name: raw}, name="clip"),
+        av.EpochWeights(epoch=1, name="first", load=lambda: {f"model.{name}": tuned, "prompt_learner.ctx": tuned[0]}),
+    ]
+    found = av.average(members, [method], config)[method]
+    weights = found.weights
+    torch.testing.assert_close(found.state[f"model.{name}"], weights[0] * raw.float() + weights[1] * tuned)
+    torch.testing.assert_close(found.state["prompt_learner.ctx"], tuned[0])
+    with pytest.raises(ValueError, match="in another shape 1 weights"):
+        av.average([av.clip_member(lambda: {name: torch.ones(4, 2)}, name="clip"), members[1]], [method], config)
+
+
 def test_patching_errors():
     with pytest.raises(ValueError, match="lacks 1 of CLIP's weights"):
         av.patch_state({"a": torch.ones(1)}, {"model.b": torch.ones(1)}, ratio=0.5)

@@ -302,6 +302,15 @@ def test_shares_without_weights_are_said(method, tmp_path, caplog):
     assert warning == "TEST.PATCHING_RATIOS has no effect: there are no weights to mix raw CLIP into"
 
 
+def test_a_named_file_that_is_not_read_is_said(method, tmp_path, caplog):
+    cfg = get_cfg()
+    cfg.OUTPUT_DIR, cfg.TEST.CUSTOM_LOAD_FILE = str(tmp_path), str(tmp_path / "x.pyth")
+    with caplog.at_level(logging.WARNING):
+        assert read_test_weights(cfg, method).path is None
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert warning == "TEST.CUSTOM_LOAD_FILE has no effect without TEST.CUSTOM_LOAD True: it is not read"
+
+
 def test_one_line_about_licences(method, tiny_state, tmp_path, caplog):
     named = {f"model.{name}": tensor for name, tensor in tiny_state.items()}
     torch.save({"model_state": named, "license": "CC-BY-NC-4.0"}, tmp_path / "x.pyth")

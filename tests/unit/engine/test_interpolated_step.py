@@ -239,6 +239,19 @@ def test_every_clip_parameter_moves_and_no_other(make_tuned, make_step, make_bat
     assert inside["model.ln_final.weight"].mean().item() == pytest.approx(2 - share, abs=1e-5)
 
 
+def test_raw_clip_has_its_positions_in_every_frame(make_cfg, tiny_labels, tiny_state):
+    options = {"METHOD": "tc_clip", "TC_CLIP.POSITIONAL_EMBEDDING_TYPE": "joint"}
+    method = build_method(make_cfg(**options), tiny_labels)
+    positions = method.model.visual.positional_embedding
+    assert positions.ndim == 3
+    with torch.no_grad():
+        positions.normal_()
+    tuned, raw = positions.clone(), tiny_state["visual.positional_embedding"].float()
+    with RawClip(method, tiny_state, source="CLIP").interpolated(0.25):
+        torch.testing.assert_close(positions, 0.25 * raw + 0.75 * tuned)
+    assert torch.equal(positions, tuned)
+
+
 def test_text_of_loaded_weights_is_not_taken_from_the_interpolation(make_tuned, make_step, make_batch):
     method, other = make_tuned("stcross_attend"), make_tuned("stcross_attend")
     with torch.no_grad():

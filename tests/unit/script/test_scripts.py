@@ -176,6 +176,29 @@ def test_rephrased_names_come_with_their_recipe(script, arguments, programs):
     assert "_llm" in cfg.OUTPUT_DIR
 
 
+@pytest.mark.parametrize(
+    ("script", "names"),
+    [
+        ("training/tcclip/train_k400.sh", "typo"),
+        ("training/tcclip/train_fully_supervised.sh", "rephrased"),
+        ("testing/tcclip/test_fully_supervised.sh", "rephrased"),
+    ],
+)
+def test_names_without_a_recipe_are_refused(script, names, programs):
+    status, lines = start([ROOT / "script" / script], programs, **environment_of(ROOT / "script" / script, NAMES=names))
+    assert (status, len(lines)) == (2, 1)
+    assert f"no such file (ARCH is vitb16, NAMES is {names})" in lines[0]
+
+
+def test_a_share_of_the_environment_replaces_those_of_the_file(programs):
+    script = ROOT / "script/testing/tcclip/test_zero_shot.sh"
+    cfg = resolve(start([script, "ucf101"], programs, **PATHS, **FILES)[1:])
+    assert values(cfg, "TEST.PATCHING_RATIOS", "TEST.PATCHING_MODEL") == ([0.0, 0.3], False)
+    cfg = resolve(start([script, "ucf101"], programs, **PATHS, **FILES, PATCHING="0.5")[1:])
+    keys = ("TEST.PATCHING_RATIOS", "TEST.PATCHING_MODEL", "TEST.PATCHING_RATIO", "TEST.CLIP_ORI_PATH")
+    assert values(cfg, *keys) == ([], True, 0.5, "vitb16")
+
+
 def test_few_shot_scripts_read_prepared_lists(programs):
     train, test = (ROOT / f"script/{part}_few_shot.sh" for part in ("training/tcclip/train", "testing/tcclip/test"))
     environment = PATHS | FILES

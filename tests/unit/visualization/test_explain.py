@@ -100,6 +100,8 @@ def test_strips_count_what_they_show(make):
     counts = view.chosen.sum(dim=(1, 2)).tolist()
     title = patch_strips(frames, view, least_side=100)[1].title
     assert title == f"Layer 1: seed tokens, {min(counts)} to {max(counts)} of 16 patches per frame"
+    # Of the frame alone: a class token may also see tokens that are none of its patches.
+    assert patch_strips(frames, view, least_side=100)[0].note.endswith("spread evenly over the frame: 5.9 %")
     num_groups = len(view.group[view.group >= 0].unique())
     assert f" for each of {num_groups} context tokens" in patch_strips(frames, view, least_side=100)[1].note
 
