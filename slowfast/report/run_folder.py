@@ -163,10 +163,15 @@ def read_run(folder: str | Path) -> Run:
         raise ValueError(f"{root}: not the folder of a run; expected {expected}")
     damages: list[str] = []
     table, evaluations = None, []
-    for path in results:
+    weights: str | None = None
+    for path in results:  # results.json comes first
         content = _read_json(path, damages)
+        own = str(content.get("weights_sha256", ""))
+        weights = own if weights is None else weights
         if content.get("format") == TABLE_FORMAT:
             table = parse_table(content)
+        elif content and own != weights:
+            damages.append(f"{path}: is of other weights than {results[0].name}, from an earlier test; left out")
         elif content:
             evaluations.append(parse_evaluation(content, path, damages))
     jobs = tuple(run for path in job_folders if (run := _read_job(path, damages)) is not None)

@@ -18,7 +18,7 @@ from torch import Tensor
 from slowfast.models.clip.arch import PUBLISHED, ClipSizes, PublishedClip, published_clip
 from slowfast.models.clip.files import TORCHSCRIPT, read_weight_file
 from slowfast.models.clip.layers import Activation
-from slowfast.models.clip.layouts import clip_names, require_token_embedding
+from slowfast.models.clip.layouts import PROMPT_CONTEXT, clip_names, require_token_embedding
 from slowfast.models.clip.model import CLIP
 from slowfast.models.clip.torchscript import is_torchscript
 from slowfast.utils.io import expanded, sha256_file
@@ -171,9 +171,14 @@ def clip_entries(state: Mapping[str, Tensor], *, source: str) -> dict[str, Tenso
         CLIP's tensors, and those of a temporal module in its towers.
 
     Raises:
-        ValueError: if there is no CLIP inside.
+        ValueError: if there is no CLIP inside, or one whose text tower is not complete without what is beside it.
     """
     renamed = clip_names(state, source=source)
+    if PROMPT_CONTEXT in renamed.beside:
+        raise ValueError(
+            f"{source}: holds a TC-CLIP, which is more than a CLIP; as weights of METHOD tc_clip it is loaded by "
+            "TRAIN.CUSTOM_LOAD or TEST.CUSTOM_LOAD True with CUSTOM_LOAD_FILE"
+        )
     require_token_embedding(renamed, source=source)
     ClipSizes.from_state_dict(renamed.clip, source=source)
     return renamed.clip

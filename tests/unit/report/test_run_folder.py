@@ -61,6 +61,16 @@ def test_results_of_format_1_are_one_split(tmp_path, results_of):
     assert (split.name, split.num_videos, split.metrics) == ("test", 40, {"top1_acc": 42.9, "top5_acc": 97.6})
 
 
+def test_results_of_other_weights_are_left_out(tmp_path, results_of):
+    """What an earlier test left behind is no variant of the later one."""
+    for name, weights in (("results", "a"), ("results_clip0.3", "a"), ("results_clip0.5", "b")):
+        (tmp_path / f"{name}.json").write_text(json.dumps({**results_of(), "weights_sha256": weights}))
+    run = read_run(tmp_path)
+    assert [evaluation.variant for evaluation in run.evaluations] == ["", "clip0.3"]
+    (line,) = [line for line in run.damages if "other weights" in line]
+    assert line.startswith(f"{tmp_path / 'results_clip0.5.json'}: is of other weights than results.json")
+
+
 def test_damaged_files_are_told_by_name(tested):
     (tested / "results_x.json").write_text("[1, 2")
     (tested / "config.yaml").write_text("a: [")

@@ -332,3 +332,11 @@ def test_failed_download_says_what_to_do(published, serve, tmp_path, name):
     with pytest.raises(ValueError, match=message):
         download(published, cache_dir=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tc_clip_is_more_than_a_clip(tiny_state, tmp_path):
+    """Taken for a CLIP, its learned words would be dropped without a word."""
+    ours = {f"model.{name}": tensor for name, tensor in tiny_state.items()}
+    torch.save({"model_state": {**ours, "prompt_learner.ctx": torch.zeros(4, 64)}}, tmp_path / "tc.pyth")
+    with pytest.raises(ValueError, match=r"tc\.pyth: holds a TC-CLIP, which is more than a CLIP; as weights of METHOD"):
+        read_clip(tmp_path / "tc.pyth")
