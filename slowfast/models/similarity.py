@@ -40,9 +40,15 @@ def class_logits(video: Tensor, text: Tensor, scale: Tensor, mask: Tensor | None
 
 def without_autocast(device_type: str) -> contextlib.AbstractContextManager[object]:
     """A context that computes in the tensors' own dtypes, whatever autocast is on outside."""
-    if torch.amp.is_autocast_available(device_type):
+    if device_type in _AUTOCAST_DEVICES:
         return torch.autocast(device_type, enabled=False)
     return contextlib.nullcontext()
+
+
+# Asked once: a compiled tower has no break here then, which older versions of PyTorch would make of the question.
+_AUTOCAST_DEVICES = frozenset(
+    name for name in ("cpu", "cuda", "mps", "xpu", "hpu", "xla") if torch.amp.is_autocast_available(name)
+)
 
 
 def unit_norm(x: Tensor) -> Tensor:
