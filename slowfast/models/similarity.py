@@ -109,7 +109,7 @@ def pooled_logits(video: Tensor, text: Tensor, scale: Tensor) -> Tensor:
 
     Args:
         video: one embedding per video, (B, E), unit norm.
-        text: one embedding per class, (K, E), or one per video and class, (B, K, E), unit norm.
+        text: one embedding per class, (K, E) or (1, K, E), or one per video and class, (B, K, E), unit norm.
         scale: factor of the cosine, scalar > 0.
 
     Returns:

@@ -97,5 +97,4 @@ class TCCLIP(Method):
     def _score(self, batch: VideoBatch) -> Tensor:
         tokens: VideoTokens = self.model.run_visual(self.normalise(batch.frames))
         text = self.text(self.model, tokens.context)  # (B, K, E), or (1, K, E)
-        video = unit_norm(tokens.frames.mean(dim=1))
-        return pooled_logits(video, text if len(text) == len(video) > 1 else text[0], self.model.logit_scale.exp())
+        return pooled_logits(unit_norm(tokens.frames.mean(dim=1)), text, self.model.logit_scale.exp())

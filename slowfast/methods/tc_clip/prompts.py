@@ -167,11 +167,11 @@ class PromptedText(nn.Module):
         """States before the first level, or before the last block; kept as long as nothing writes to the weights."""
         if self.training or torch.is_grad_enabled():
             return self._read_shared(clip, blocks)
-        state = self._state(clip)
         if self.tokens.is_meta:  # where operations are counted: nobody pays for what is kept
             length, width = 1 + len(self.prompt_learner.ctx), clip.sizes.text_width
             start = clip.text_projection.new_empty(1, length, width)
             return Prompts(start, start.new_empty(1, len(self.tokens), self.tokens.shape[1] - length, width))
+        state = self._state(clip)
         if self._kept_for != state:
             # Evaluation may be what finds the change; training goes on with what it leaves.
             with torch.inference_mode(mode=False), torch.no_grad(), without_autocast(self.tokens.device.type):
