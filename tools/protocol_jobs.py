@@ -23,6 +23,7 @@ from slowfast.engine.average_run import average_run
 from slowfast.engine.build import build_launch_plan
 from slowfast.engine.checkpoint_files import checkpoint_folder, last_checkpoint
 from slowfast.engine.launch import ProcessContext, is_first_process, launch
+from slowfast.methods.build import text_files
 from slowfast.models.clip.arch import PUBLISHED
 from slowfast.protocols.base import Figure
 from slowfast.protocols.build import build_protocol, protocol_class
@@ -197,10 +198,10 @@ def _is_trained(plan: PlannedJob) -> bool:
 
 
 def _training_inputs(cfg: CfgNode) -> str:
-    start, data = cfg.TRAIN, cfg.DATA
+    start, split = cfg.TRAIN, build_protocol(cfg).train_split()
     files = [start.CUSTOM_LOAD_FILE if start.CUSTOM_LOAD else "", start.CHECKPOINT_FILE_PATH, start.CLIP_ORI_PATH]
-    files += [cfg.MODEL.CLIP_WEIGHTS, data.TEXT_AUG_FEATURE_FILE if data.TEXT_AUG else ""]
-    return inputs_sha256([build_protocol(cfg).train_split()], files)
+    files += [cfg.MODEL.CLIP_WEIGHTS, *(text_files(cfg, split.label_set) or [""])]
+    return inputs_sha256([split], files)
 
 
 def _changed_keys(plan: PlannedJob) -> str:

@@ -21,7 +21,7 @@ from slowfast.engine.meters import TestMeter
 from slowfast.engine.precision import Precision, choose_precision
 from slowfast.engine.score_store import ScoreStore
 from slowfast.methods.base import Method
-from slowfast.methods.build import build_method
+from slowfast.methods.build import build_method, text_files
 from slowfast.protocols.base import EvalProtocol, SplitScore
 from slowfast.protocols.build import build_protocol
 from slowfast.report.results import RunResult, SplitResult, mixture_suffix, save_predictions, write_results
@@ -93,8 +93,8 @@ def test_inputs(cfg: CfgNode) -> str:
         ValueError: if a list or its class file is not usable.
     """
     raw = [cfg.TEST.CLIP_ORI_PATH] if cfg.TEST.PATCHING_MODEL or cfg.TEST.PATCHING_RATIOS else []
-    text = [cfg.DATA.TEXT_AUG_FEATURE_FILE] if cfg.DATA.TEXT_AUG else []
     splits = build_protocol(cfg, views=num_views(cfg)[0]).eval_splits()
+    text = list(dict.fromkeys(file for split in splits for file in text_files(cfg, split.label_set)))
     folders = dict.fromkeys(split.prefix for split in splits)
     return inputs_sha256(splits, [cfg.MODEL.CLIP_WEIGHTS, *raw, *text, *folders])
 

@@ -40,7 +40,7 @@ from slowfast.engine.progress import Progress
 from slowfast.engine.tested_weights import load_into
 from slowfast.engine.trainer import Trainer
 from slowfast.methods.base import Method
-from slowfast.methods.build import build_method
+from slowfast.methods.build import build_method, text_files
 from slowfast.protocols.build import build_protocol
 from slowfast.protocols.metrics import Tally
 from slowfast.report.tensorboard import TensorboardWriter
@@ -79,7 +79,8 @@ def train(context: ProcessContext, cfg: CfgNode) -> None:
     if cfg.LOG_MODEL_INFO and context.rank == 0:
         logger.info("Model: %s", describe(method, num_frames=cfg.DATA.NUM_FRAMES, side=cfg.DATA.TRAIN_CROP_SIZE))
     step, scaler = build_step(cfg, _wrap(method, cfg, context), optimizer, device=context.device)
-    inputs, computed = training_inputs(cfg, train_split), how_computed(cfg, context)
+    texts = text_files(cfg, train_split.label_set)
+    inputs, computed = training_inputs(cfg, train_split, texts=texts), how_computed(cfg, context)
     start, license_ = _initialise(cfg, method, optimizer, scaler, inputs_sha256=inputs, computed=computed)
     if context.rank == 0:
         save_config(cfg)

@@ -1,7 +1,7 @@
 import json
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from slowfast.config.shown import shown
@@ -20,10 +20,12 @@ class LabelSet:
     Attributes:
         names: class names; row k of a classifier scores `names[k]`.
         ids: global class ids, one per name; the identity unless the split is a subset of a larger label set.
+        source: class file that the names were read from, where it was one; further texts about the classes lie near it.
     """
 
     names: tuple[str, ...]
     ids: tuple[int, ...]
+    source: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -37,9 +39,9 @@ class LabelSet:
         return len(self.names)
 
     @classmethod
-    def from_names(cls, names: list[str] | tuple[str, ...]) -> "LabelSet":
+    def from_names(cls, names: list[str] | tuple[str, ...], *, source: Path | None = None) -> "LabelSet":
         """Number the names 0 to K-1 in their order."""
-        return cls(names=tuple(names), ids=tuple(range(len(names))))
+        return cls(names=tuple(names), ids=tuple(range(len(names))), source=source)
 
     @classmethod
     def from_json(cls, path: str | Path) -> "LabelSet":
@@ -65,7 +67,7 @@ class LabelSet:
             if not isinstance(name, str) or not name.strip() or _SURROGATE.search(name):
                 raise ValueError(f'{path}: key "{index}": expected a class name, found {shown(name)}')
             names.append(name)
-        return cls.from_names(names)
+        return cls.from_names(names, source=Path(path))
 
 
 def class_key(name: str) -> str:

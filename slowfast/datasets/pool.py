@@ -125,7 +125,7 @@ def join_label_sets(label_sets: Sequence[LabelSet]) -> tuple[LabelSet, list[list
         label_sets: any number, at least one.
 
     Returns:
-        The joint label set, and for each given one the position of its classes in it.
+        The joint label set, with the source of the first, and for each given one the position of its classes in it.
     """
     position: dict[tuple[str, int], int] = {}
     columns = []
@@ -136,4 +136,4 @@ def join_label_sets(label_sets: Sequence[LabelSet]) -> tuple[LabelSet, list[list
             own.append(position.setdefault((name, seen[name]), len(position)))
             seen[name] += 1
         columns.append(own)
-    return LabelSet.from_names([name for name, _ in position]), columns
+    return LabelSet.from_names([name for name, _ in position], source=label_sets[0].source), columns

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -200,7 +200,7 @@ def how_computed(cfg: CfgNode, context: ProcessContext) -> dict[str, str | int]:
     return {"dtype": str(dtype or torch.float32).removeprefix("torch."), "processes": context.world_size}
 
 
-def training_inputs(cfg: CfgNode, split: Split) -> str:
+def training_inputs(cfg: CfgNode, split: Split, *, texts: Sequence[str | Path] = ()) -> str:
     """Hash of what a training depends on besides its configuration: its list, class names, texts and frozen weights.
 
     What it merely starts from is not among them: a checkpoint holds what became of that.
@@ -208,10 +208,11 @@ def training_inputs(cfg: CfgNode, split: Split) -> str:
     Args:
         cfg: the resolved configuration.
         split: what is trained on.
+        texts: files that the method reads about the classes.
     """
     raw_clip = cfg.TRAIN.CLIP_ORI_PATH if cfg.TRAIN.LINEAR_CONNECT_CLIMB else ""
-    text = cfg.DATA.TEXT_AUG_FEATURE_FILE if cfg.DATA.TEXT_AUG else ""
-    return inputs_sha256([split], [cfg.MODEL.CLIP_WEIGHTS, raw_clip, text])
+    # Without texts as with one that is no file, so that checkpoints made before there were several go on.
+    return inputs_sha256([split], [cfg.MODEL.CLIP_WEIGHTS, raw_clip, *(texts or [""])])
 
 
 def refuse_other_training(

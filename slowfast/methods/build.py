@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from slowfast.config.node import CfgNode
@@ -29,3 +31,18 @@ def build_method(
         ValueError: if the method is unknown, or its weights or text files are not usable.
     """
     return resolve(METHODS, cfg.METHOD, key="METHOD")(cfg, label_set, training=training, device=torch.device(device))
+
+
+def text_files(cfg: CfgNode, label_set: LabelSet) -> list[str | Path]:
+    """Files with texts about the classes, or with their features, that the method reads beside its weights.
+
+    Args:
+        cfg: the frozen configuration.
+        label_set: the classes to score.
+
+    Raises:
+        ValueError: if the method is unknown, or a file is not found.
+    """
+    builders = {name: f"{target.partition(':')[0]}:text_files" for name, target in METHODS.items()}
+    files: list[str | Path] = resolve(builders, cfg.METHOD, key="METHOD")(cfg, label_set)
+    return files

@@ -67,7 +67,7 @@ def all_keys_read():
     read = {
         key for path in files if path.parts[-2] != "config" or path.name == "build.py" for key in keys_read(path)
     } | READ_IN_CONFIG
-    for path in (ROOT / "slowfast" / "methods").glob("*/config.py"):
+    for path in [*(ROOT / "slowfast" / "methods").glob("*/config.py"), ROOT / "slowfast" / "config" / "shared.py"]:
         read |= set(keys_read(path))
     return read | {f"MODEL.{name}" for name in block_options()}
 

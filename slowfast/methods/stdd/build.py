@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,6 +34,12 @@ def build(cfg: CfgNode, label_set: LabelSet, *, training: bool, device: torch.de
     """
     options = {name: getattr(cfg.MODEL, name.upper()) for name in block_option_names()}
     return assemble(StddConfig.from_cfg(cfg), options, label_set, training=training, device=device)
+
+
+def text_files(cfg: CfgNode, label_set: LabelSet) -> list[str | Path]:
+    """The file of text features, where there is one."""
+    del label_set  # one file serves all classes
+    return [cfg.DATA.TEXT_AUG_FEATURE_FILE] if cfg.DATA.TEXT_AUG else []
 
 
 def assemble(

@@ -6,26 +6,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from slowfast.config.node import CfgNode
+from slowfast.config.shared import ClipOptions, clip_options
 
 FIXED_TYPES: dict[str, str | None] = {"BasicClipVideo": None}
 """MODEL.MODEL_NAME -> the temporal module that the name implies, whatever MODEL.TEMPORAL_MODELING_TYPE says."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StddConfig:
+class StddConfig(ClipOptions):
     """Options of STDD beside those of its temporal module."""
 
-    arch: str
-    """MODEL.ARCH: a published CLIP, or "custom" for the sizes of the file in clip_weights."""
-    clip_weights: str
-    """MODEL.CLIP_WEIGHTS: a file, "random", or "" for the published archive of arch."""
-    clip_cache_dir: str
-    clip_allow_torchscript: bool
-    """MODEL.CLIP_ALLOW_TORCHSCRIPT: read an archive that is none of the published ones."""
-    activation: Literal["auto", "quick_gelu", "gelu"]
-    """MODEL.CLIP_ACTIVATION: "auto" takes what the weight file says."""
     temporal_modeling_type: str | None
-    loss_func: str
     distillation: str | None
     """Entry of DISTILLATIONS, or None."""
     distillation_ratio: float
@@ -49,21 +40,13 @@ class StddConfig:
     routing_factor: float
     routing_kind: Literal["mse", "hinge"]
     classification_ratio: float
-    recompute: bool
-    """Compute the inside of the blocks again in the backward pass instead of keeping it."""
-    pixel_mean: tuple[float, ...]
-    pixel_std: tuple[float, ...]
-    compile: bool
-    seed: int
 
     def __post_init__(self) -> None:
+        ClipOptions.__post_init__(self)
         if self.distillation_ratio < 0:
             raise ValueError(f"MODEL.DISTILLATION_RATIO: {self.distillation_ratio} is negative")
         if not 0 <= self.ensemble_ratio <= 1:
             raise ValueError(f"MODEL.ENSEMBLE_RAWMODEL_RATIO: {self.ensemble_ratio} is outside [0, 1]")
-        for key, values in (("DATA.MEAN", self.pixel_mean), ("DATA.STD", self.pixel_std)):
-            if len(values) != 3:
-                raise ValueError(f"{key}: has {len(values)} values; expected 3 (red, green, blue)")
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode) -> StddConfig:
@@ -72,13 +55,8 @@ class StddConfig:
         distil = model.KEEP_RAW_MODEL and model.RAW_MODEL_DISTILLATION
         ensemble = model.KEEP_RAW_MODEL and model.ENSEMBLE_PRED
         return cls(
-            arch=model.ARCH,
-            clip_weights=model.CLIP_WEIGHTS,
-            clip_cache_dir=model.CLIP_CACHE_DIR,
-            clip_allow_torchscript=model.CLIP_ALLOW_TORCHSCRIPT,
-            activation=model.CLIP_ACTIVATION,
+            **clip_options(cfg),
             temporal_modeling_type=FIXED_TYPES.get(model.MODEL_NAME, model.TEMPORAL_MODELING_TYPE),
-            loss_func=model.LOSS_FUNC,
             distillation=model.DISTILLATION_MODE if distil else None,
             distillation_ratio=model.DISTILLATION_RATIO,
             ensemble_ratio=model.ENSEMBLE_RAWMODEL_RATIO if ensemble else 0.0,
@@ -95,9 +73,4 @@ class StddConfig:
             routing_factor=model.ROUTING_FREQ_CONS_FACTOR,
             routing_kind=model.LOSS_FREQ_TYPE,
             classification_ratio=model.CLS_LOSS_RATIO,
-            recompute=model.USE_CHECKPOINT,
-            pixel_mean=tuple(data.MEAN),
-            pixel_std=tuple(data.STD),
-            compile=cfg.TRAIN.COMPILE,
-            seed=cfg.RNG_SEED,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -35,6 +36,12 @@ def build(cfg: CfgNode, label_set: LabelSet, *, training: bool, device: torch.de
     """
     del training  # nothing of the model serves training alone
     return assemble(TcClipConfig.from_cfg(cfg), label_set, device=device)
+
+
+def text_files(cfg: CfgNode, label_set: LabelSet) -> list[str | Path]:
+    """None: a class is its name."""
+    del cfg, label_set
+    return []
 
 
 def assemble(config: TcClipConfig, label_set: LabelSet, *, device: torch.device | str = "cpu") -> TCCLIP:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from slowfast.config.node import CfgNode
+from slowfast.config.shared import ClipOptions, clip_options, refuse_foreign
 
 Freeze = Literal["", "backbone", "image", "text"]
 
@@ -85,21 +86,9 @@ FOREIGN: dict[str, Any] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TcClipConfig:
+class TcClipConfig(ClipOptions):
     """Options of TC-CLIP."""
 
-    arch: str
-    clip_weights: str
-    clip_cache_dir: str
-    clip_allow_torchscript: bool
-    activation: Literal["auto", "quick_gelu", "gelu"]
-    loss_func: str
-    recompute: bool
-    """Compute the inside of the blocks again in the backward pass instead of keeping it."""
-    pixel_mean: tuple[float, ...]
-    pixel_std: tuple[float, ...]
-    compile: bool
-    seed: int
     num_frames: int
     temporal_context: bool
     num_context: int
@@ -127,24 +116,11 @@ class TcClipConfig:
         Raises:
             ValueError: if a key of another method is set, or the learned words are not usable.
         """
-        leaves = cfg.leaves()
-        for key, value in FOREIGN.items():
-            if leaves[key] != value:
-                raise ValueError(f"{key}: {leaves[key]!r} does nothing under METHOD 'tc_clip'; allowed: {value!r}")
-        own, model, data = cfg.TC_CLIP, cfg.MODEL, cfg.DATA
+        refuse_foreign(cfg, FOREIGN)
+        own = cfg.TC_CLIP
         return cls(
-            arch=model.ARCH,
-            clip_weights=model.CLIP_WEIGHTS,
-            clip_cache_dir=model.CLIP_CACHE_DIR,
-            clip_allow_torchscript=model.CLIP_ALLOW_TORCHSCRIPT,
-            activation=model.CLIP_ACTIVATION,
-            loss_func=model.LOSS_FUNC,
-            recompute=model.USE_CHECKPOINT,
-            pixel_mean=tuple(data.MEAN),
-            pixel_std=tuple(data.STD),
-            compile=cfg.TRAIN.COMPILE,
-            seed=cfg.RNG_SEED,
-            num_frames=data.NUM_FRAMES,
+            **clip_options(cfg),
+            num_frames=cfg.DATA.NUM_FRAMES,
             temporal_context=own.TEMPORAL_CONTEXT,
             num_context=own.CONTEXT_TOKEN_K,
             seed_share=own.SEED_TOKEN_A,

@@ -10,7 +10,7 @@ Source: TC-CLIP (ECCV 2024), video-conditional prompting; README.md beside this 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -23,7 +23,8 @@ from slowfast.models.clip.layers import Attention, LayerNorm, ResidualBlock, mlp
 from slowfast.models.clip.model import CLIP, TEXT_TOWER
 from slowfast.models.clip.prefix import finish, heads
 from slowfast.models.clip.text import longest_text
-from slowfast.models.similarity import at_least_fp32, unit_norm, without_autocast
+from slowfast.models.kept import KeepingModule
+from slowfast.models.similarity import at_least_fp32, unit_norm
 from slowfast.text.text_bank import TextBank
 
 
@@ -91,7 +92,7 @@ class Prompts(NamedTuple):
     """What follows them, (1 or B, K, M, D)."""
 
 
-class PromptedText(nn.Module):
+class PromptedText(KeepingModule):
     """Class embeddings that may depend on the video.
 
     Args:
@@ -108,8 +109,6 @@ class PromptedText(nn.Module):
         self.prompt_learner = PromptLearner(words)
         self.prompt_generation_layer = nn.ModuleList(PromptGenerationLayer(sizes.text_width) for _ in self.levels)
         self.register_buffer("tokens", torch.empty(0, 0, dtype=torch.long), persistent=False)
-        self._kept: Prompts | None = None
-        self._kept_for: tuple[object, ...] = ()
 
     def start_layers(self, clip: CLIP, *, copy: bool) -> None:
         """Start what reads the video: as copies of the blocks that it stands before, or at random."""
@@ -131,7 +130,7 @@ class PromptedText(nn.Module):
             raise ValueError("the text tower needs texts to embed, but the text bank holds features only")
         tokens = bank.tokens[:, 0]
         self.tokens = tokens[:, : longest_text(tokens)].to(self.tokens.device)
-        self._kept, self._kept_for = None, ()
+        self.forget()
 
     def forward(self, clip: CLIP, context: Sequence[Tensor]) -> Tensor:
         """Embed the classes.
@@ -171,18 +170,8 @@ class PromptedText(nn.Module):
             length, width = 1 + len(self.prompt_learner.ctx), clip.sizes.text_width
             start = clip.text_projection.new_empty(1, length, width)
             return Prompts(start, start.new_empty(1, len(self.tokens), self.tokens.shape[1] - length, width))
-        state = self._state(clip)
-        if self._kept_for != state:
-            # Evaluation may be what finds the change; training goes on with what it leaves.
-            with torch.inference_mode(mode=False), torch.no_grad(), without_autocast(self.tokens.device.type):
-                self._kept = self._read_shared(clip, blocks)
-            self._kept_for = state
-        assert self._kept is not None
-        return self._kept
-
-    def _state(self, clip: CLIP) -> tuple[object, ...]:
         tower = [parameter for name, parameter in clip.named_parameters() if name.startswith(TEXT_TOWER)]
-        return tuple((id(p), p.data_ptr(), p._version) for p in (*tower, self.prompt_learner.ctx))
+        return self.keep((*tower, self.prompt_learner.ctx), lambda: self._read_shared(clip, blocks))
 
     def _read_shared(self, clip: CLIP, blocks: Sequence[ResidualBlock]) -> Prompts:
         words = self.prompt_learner.ctx
@@ -194,11 +183,6 @@ class PromptedText(nn.Module):
         for block in blocks[: self.levels[0] if self.levels else len(blocks) - 1]:
             prompts = clip.transformer.run(block, partial(read_block, block), prompts)
         return prompts
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PromptedText:
-        """Move or convert; what is kept belongs to the weights as they were."""
-        self._kept, self._kept_for = None, ()
-        return super()._apply(fn, recurse)
 
 
 def _residual(block: nn.Module) -> ResidualBlock:

@@ -45,6 +45,9 @@ def refusal(key, value, *, check=False, chosen=()):
 def misspelled(key):
     """The key with a letter of its last part left out, doubled, or exchanged with its neighbour."""
     section, dot, name = key.rpartition(".")
+    if len(name) == 1:  # a letter next to it is all that is left to mistype
+        yield f"{section}{dot}{name}{name}"
+        return
     middle = len(name) // 2
     for at in (1, middle, len(name) - 1):
         yield f"{section}{dot}{name[:at]}{name[at + 1 :]}"

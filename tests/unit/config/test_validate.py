@@ -79,7 +79,10 @@ def test_every_choice_lists_what_is_allowed(key):
             ["MODEL.TEMPORAL_MODELING_TYPE", 3],
             "MODEL.TEMPORAL_MODELING_TYPE: unknown value 3; allowed: " + TYPES,
         ),
-        (["METHOD", "sttd"], "METHOD: unknown value 'sttd'; did you mean 'stdd'? allowed: 'stdd', 'tc_clip'"),
+        (
+            ["METHOD", "sttd"],
+            "METHOD: unknown value 'sttd'; did you mean 'stdd'? allowed: 'stdd', 'tc_clip', 'ost', 'vifi_clip'",
+        ),
         (
             ["MODEL.MODEL_NAME", "ClipImage"],
             "MODEL.MODEL_NAME: 'ClipImage' classifies images, which is not part of this project; "

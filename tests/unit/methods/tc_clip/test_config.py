@@ -36,7 +36,7 @@ def test_published_defaults():
 @pytest.mark.parametrize("key", FOREIGN)
 def test_keys_of_other_methods(key):
     cfg = get_cfg()
-    cfg.merge_from_list([key, OTHER[key]])
+    cfg.merge_from_list(["METHOD", "tc_clip", key, OTHER[key]])
     message = f"{key}: {OTHER[key]!r} does nothing under METHOD 'tc_clip'; allowed: {FOREIGN[key]!r}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         TcClipConfig.from_cfg(cfg)

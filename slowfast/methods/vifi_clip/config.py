@@ -1,0 +1,86 @@
+"""Options of ViFi-CLIP: its section of the configuration, and what the method reads of the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from slowfast.config.node import CfgNode
+from slowfast.config.shared import ClipOptions, clip_options, refuse_foreign
+
+Trained = Literal["both", "image", "text"]
+
+
+def add_config(node: CfgNode) -> None:
+    """Declare the keys; names and defaults are those of the official code."""
+    node.VIFI_CLIP = CfgNode()
+    # What trains: both towers and logit_scale, the image tower alone, or the text tower alone; the table of tokens
+    # never does. Not read where PROMPT_MODEL is set.
+    node.VIFI_CLIP.USE = "both"
+    # Text of a class: these words, its name, a full stop. With ZS_EVAL: the bare name.
+    node.VIFI_CLIP.CTX_INIT = "a photo of a"
+    node.VIFI_CLIP.ZS_EVAL = False
+    # Train prompts alone, learned vectors in both towers: how many of each, >= 0, and before how many blocks they are
+    # put in anew, >= 1 for the text; CTX_INIT is what at most 4 vectors of the text start from, else they are random.
+    node.VIFI_CLIP.PROMPT_MODEL = False
+    node.VIFI_CLIP.N_CTX_VISION = 0
+    node.VIFI_CLIP.N_CTX_TEXT = 0
+    node.VIFI_CLIP.PROMPT_DEPTH_VISION = 0
+    node.VIFI_CLIP.PROMPT_DEPTH_TEXT = 1
+
+
+CHOICES: dict[str, tuple[Any, ...]] = {"VIFI_CLIP.USE": ("both", "image", "text")}
+RANGES: dict[str, tuple[float, float | None]] = {
+    "VIFI_CLIP.N_CTX_VISION": (0, None),
+    "VIFI_CLIP.N_CTX_TEXT": (0, 70),
+    "VIFI_CLIP.PROMPT_DEPTH_VISION": (0, None),
+    "VIFI_CLIP.PROMPT_DEPTH_TEXT": (1, None),
+}
+
+FOREIGN: dict[str, Any] = {
+    "MODEL.TEMPORAL_MODELING_TYPE": None,
+    "MODEL.RAW_MODEL_DISTILLATION": False,
+    "MODEL.ENSEMBLE_PRED": False,
+    "MODEL.TEXT_PROMPT": False,
+    "MODEL.NUM_EXPERTS": 0,
+    "DATA.TEXT_AUG": False,
+    "TUNE_HEAD": False,
+}
+"""Keys of other methods that would change the model, and the value under which they do not."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VifiClipConfig(ClipOptions):
+    """Options of ViFi-CLIP."""
+
+    use: Trained
+    words: str
+    bare_names: bool
+    """VIFI_CLIP.ZS_EVAL."""
+    prompted: bool
+    """VIFI_CLIP.PROMPT_MODEL; the numbers that follow are 0 without."""
+    num_vision_prompts: int
+    num_text_prompts: int
+    vision_depth: int
+    text_depth: int
+
+    @classmethod
+    def from_cfg(cls, cfg: CfgNode) -> VifiClipConfig:
+        """Pick ViFi-CLIP's keys out of the configuration.
+
+        Raises:
+            ValueError: if a key of another method is set.
+        """
+        refuse_foreign(cfg, FOREIGN)
+        own = cfg.VIFI_CLIP
+        return cls(
+            **clip_options(cfg),
+            use=own.USE,
+            words=own.CTX_INIT.replace("_", " "),
+            bare_names=own.ZS_EVAL,
+            prompted=own.PROMPT_MODEL,
+            num_vision_prompts=own.N_CTX_VISION,
+            num_text_prompts=own.N_CTX_TEXT,
+            vision_depth=own.PROMPT_DEPTH_VISION,
+            text_depth=own.PROMPT_DEPTH_TEXT,
+        )
