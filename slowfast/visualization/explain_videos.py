@@ -77,7 +77,9 @@ class Explainer:
         (explanation,) = method.explain(empty)
         if not explanation.patches and not explanation.matches:
             name = type(method).__name__
-            raise ValueError(f"METHOD: {name} has nothing to explain; allowed: a method that explains patches or matches")
+            raise ValueError(
+                f"METHOD: {name} has nothing to explain; allowed: a method that explains patches or matches"
+            )
         self._layers = choose_layers(explanation, layers)
         self.folder.mkdir(parents=True, exist_ok=True)
 

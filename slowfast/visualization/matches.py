@@ -30,7 +30,7 @@ from slowfast.visualization.paint import (
 
 _LINE_WIDTH = 118
 _LEAST_RANGE = 0.01
-"""Shares this near to an even spread look alike: the colours of a plan without preferences are no picture of rounding."""
+"""Colours reach at least this far from an even spread, or a plan without preferences would be a picture of rounding."""
 _GAP = 2
 _SHEET_TEXT, _SHEET_LINES, _SHEET_WIDTH = 400, 8, 1920
 _SHEET_CELLS = (60, 120)
@@ -147,7 +147,7 @@ def match_film(view: MatchView) -> Pixels:
     table = _Table.of(view, cell_px=cell, text_px=_FILM_TEXT, max_lines=_FILM_LINES, numbers=False)
     plain = _film_plan(table)
     count = text_block(f"frames 1 to {len(shares)}", width=120, size_px=12, colour=FAINT)
-    names = beside(_number("weight"), _number("cosine"), blank(1, 3 * _ROW_PADDING), count)
+    names = beside(_number("weight"), _number("cosine"), blank(1, 2 * _ROW_PADDING + _GAP), count)
     pages = []
     for t, row_of_best in enumerate(best):
         rows = []
@@ -228,9 +228,8 @@ def _heading(view: MatchView, outlined_is: str, *, width: int) -> Pixels:
     num_frames, num_texts = view.plan.shape
     title = f"{view.kind.capitalize()} descriptors of {view.class_name}"
     note = (
-        f"percent of a frame's mass; the {num_texts} numbers of a frame make 100, spread evenly (the tick) "
-        f"{100 / num_texts:.1f} each; each descriptor gets as much as the others from the {num_frames} frames together; "
-        f"outlined: {outlined_is}"
+        f"percent of a frame's mass: its {num_texts} numbers make 100, spread evenly (the tick) {100 / num_texts:.1f} "
+        f"each; from the {num_frames} frames together all descriptors get the same; outlined: {outlined_is}"
     )
     return below(text_block(title, width=width, size_px=15), text_block(note, width=width, colour=FAINT))
 
