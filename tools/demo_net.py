@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def demo(context: ProcessContext, cfg: CfgNode) -> None:
-    """Print the best classes of every video of DEMO.VIDEOS.
+    """Print the best classes of every video of DEMO.VIDEOS, and draw what the method looked at if DEMO.EXPLAIN is set.
 
     Raises:
         ValueError: if a path, the weights or the class names are not usable.
@@ -97,23 +97,25 @@ def demo(context: ProcessContext, cfg: CfgNode) -> None:
     loader = LastBatch(build_video_loader(videos, cfg=cfg, rank=context.rank, world_size=context.world_size))
     views = max(1, cfg.TEST.NUM_ENSEMBLE_VIEWS) * cfg.TEST.NUM_SPATIAL_CROPS
     config = EvalConfig(clips_per_forward=cfg.TEST.BATCH_SIZE)
-    guesses: dict[int, list[Guess]] = {}
+    found: dict[int, tuple[list[Guess], tuple[str, ...]]] = {}
     bad: list[str] = []
     for batch in score_videos(
         method, loader, precision=test_precision(cfg, context), device=context.device, config=config
     ):
         for video_id, logits in zip(batch.video_id.tolist(), batch.logits, strict=True):
-            guesses[video_id] = top_guesses(logits / views, label_set.names, k=cfg.DEMO.TOPK)
-            if explainer is not None:
-                explainer.draw(loader.clips(video_id), best=guesses[video_id][0])
+            best = top_guesses(logits / views, label_set.names, k=cfg.DEMO.TOPK)
+            drawn = None if explainer is None else explainer.draw(loader.clips(video_id), best=best[0])
+            found[video_id] = best, () if drawn is None else drawn.lines
         bad.extend(batch.bad)
-    parts, missing = all_gather_objects(guesses), gather_bad(bad)
+    parts, missing = all_gather_objects(found), gather_bad(bad)
     if context.rank != 0:
         return
-    for video_id, best in sorted(item for part in parts for item in part.items()):
+    for video_id, (best, matches) in sorted(item for part in parts for item in part.items()):
         sys.stdout.write(redact(f"{videos[video_id]}\n"))
         for guess in best:
             sys.stdout.write(f"  {guess.probability:7.2%}  {guess.name}\n")
+        for line in matches:
+            sys.stdout.write(f"  {line}\n")
     if explainer is not None:
         sys.stdout.write(redact(f"pictures and films of every clip: {explainer.folder}\n"))
     if missing:

@@ -16,6 +16,7 @@ from torch import Tensor
 from slowfast.datasets.synthetic import write_video
 from slowfast.methods.explanation import Explanation, PatchView
 from slowfast.utils.io import atomic_writer
+from slowfast.visualization.matches import match_film, match_sheet
 from slowfast.visualization.paint import (
     FAINT,
     NUMBERED_PX,
@@ -164,7 +165,7 @@ def _columns(frames: Pixels, explanation: Explanation, *, layers: Sequence[int],
 
 
 def contact_sheet(frames: Pixels, explanation: Explanation, *, title: str, layers: Sequence[int]) -> Pixels:
-    """Draw one row for each view and one column for each frame.
+    """Draw one row for each view and one column for each frame; below them a table for each kind of descriptors.
 
     Args:
         frames: RGB, as the model gets them, (T, H, W, 3).
@@ -177,22 +178,24 @@ def contact_sheet(frames: Pixels, explanation: Explanation, *, title: str, layer
     """
     columns = _columns(frames, explanation, layers=layers, least_side=_SHEET_CELL)
     strips = [strip for column in columns for strip in column]
+    tables = [match_sheet(frames, view) for view in explanation.matches]
     side = strips[0].pictures.shape[1] if strips else _SHEET_CELL
-    width = max(480, len(frames) * (side + _GAP) - _GAP)
-    numbers = beside(*(_cell_text(f"frame {t}", side) for t in range(1, len(frames) + 1)), gap=_GAP)
-    rows = [
-        text_block(title, width=width, size_px=17),
-        blank(6, width),
-        numbers,
-        beside(*enlarge(frames, side), gap=_GAP),
-    ]
+    # Tables have frames of their own, in columns as wide as their numbers need.
+    with_frames = bool(strips) or not tables
+    width = max(480, len(frames) * (side + _GAP) - _GAP if with_frames else 0, *(table.shape[1] for table in tables))
+    rows = [text_block(title, width=width, size_px=17), blank(6, width)]
+    if with_frames:
+        numbers = (_cell_text(f"frame {t}", side) for t in range(1, len(frames) + 1))
+        rows += [beside(*numbers, gap=_GAP), beside(*enlarge(frames, side), gap=_GAP)]
     for strip in strips:
         rows += [blank(10, width), _heading(strip, width=width), blank(3, width), beside(*strip.pictures, gap=_GAP)]
+    for table in tables:
+        rows += [blank(14, width), table]
     return framed(below(*rows), _MARGIN)
 
 
 def film_frames(frames: Pixels, explanation: Explanation, *, title: str, layers: Sequence[int]) -> Pixels:
-    """Draw one picture for each frame: the frame on the left, beside it a column for each layer.
+    """Draw one picture for each frame: the frame on the left, beside it a column for each layer, then the matches.
 
     Args:
         frames: RGB, as the model gets them, (T, H, W, 3).
@@ -209,7 +212,9 @@ def film_frames(frames: Pixels, explanation: Explanation, *, title: str, layers:
     headings = [[_heading(strip, width=side) for strip in column] for column in columns]
     depth = max((len(column) for column in columns), default=0)
     tall = [max(parts[row].shape[0] for parts in headings if row < len(parts)) for row in range(depth)]
+    tables = [match_film(view) for view in explanation.matches]
     width = (len(columns) + 1) * (side + 3 * _GAP) - 3 * _GAP
+    width += max((table.shape[2] + 3 * _GAP for table in tables), default=0)
     top = text_block(title, width=width, size_px=17)
     pages = []
     for t in range(len(frames)):
@@ -219,6 +224,8 @@ def film_frames(frames: Pixels, explanation: Explanation, *, title: str, layers:
             rows = zip(column, heads, tall, strict=False)
             cells = [below(_padded(head, height), strip.pictures[t]) for strip, head, height in rows]
             parts.append(below(*cells, gap=2 * _GAP))
+        if tables:
+            parts.append(below(*(table[t] for table in tables), gap=4 * _GAP))
         pages.append(framed(below(top, beside(*parts, gap=3 * _GAP), gap=2 * _GAP), _MARGIN))
     return np.stack(pages)
 

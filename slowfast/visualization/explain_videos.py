@@ -13,6 +13,7 @@ from slowfast.datasets.types import VideoBatch
 from slowfast.methods.base import Method
 from slowfast.utils.io import expanded
 from slowfast.visualization.explain import choose_layers, clip_pixels, file_names, write_pictures
+from slowfast.visualization.matches import match_lines
 from slowfast.visualization.predictor import Guess, select_clips
 
 
@@ -28,6 +29,16 @@ class ClipFormat:
     """Crops per temporal clip."""
     bgr: bool = False
     """Whether the channels are in this order."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drawn:
+    """What there is of the clips of one video."""
+
+    files: tuple[Path, ...]
+    """A picture and a film of each clip."""
+    lines: tuple[str, ...]
+    """What the frames were matched to, clip after clip; none where the method does not match."""
 
 
 class Explainer:
@@ -63,20 +74,27 @@ class Explainer:
         zero = torch.zeros(1, dtype=torch.int64)
         frames = torch.zeros(1, 3, clips.num_frames, clips.side_px, clips.side_px, dtype=torch.uint8)
         empty = VideoBatch(frames=frames, label=zero, video_id=zero, view=zero).to(device)
-        self._layers = choose_layers(method.explain(empty)[0], layers)
+        (explanation,) = method.explain(empty)
+        if not explanation.patches and not explanation.matches:
+            name = type(method).__name__
+            raise ValueError(
+                f"METHOD: {name} has nothing to explain; allowed: a method that explains patches or matches"
+            )
+        self._layers = choose_layers(explanation, layers)
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def draw(self, batch: VideoBatch, *, best: Guess) -> list[Path]:
-        """Write a picture and a film of every clip.
+    def draw(self, batch: VideoBatch, *, best: Guess) -> Drawn:
+        """Write a picture and a film of every clip, and say what its frames were matched to.
 
         Args:
             batch: clips of one video, on the CPU.
             best: the class that the video was found to show.
 
         Returns:
-            The files.
+            The files and the lines.
         """
         files: list[Path] = []
+        lines: list[str] = []
         for row in range(len(batch)):
             clip = select_clips(batch, torch.tensor([row]))
             (explanation,) = self._method.explain(clip.to(self._device))
@@ -90,11 +108,18 @@ class Explainer:
                 title=self._title(video_id, view, best),
                 layers=self._layers,
             )
-        return files
+            which = ", ".join(self._which(view))
+            for match in explanation.matches:
+                heading, *rest = match_lines(match)
+                lines += [f"{which}: {heading}" if which else heading, *rest]
+        return Drawn(files=tuple(files), lines=tuple(lines))
+
+    def _which(self, view: int) -> list[str]:
+        """Which clip of its video a view is, where there are several."""
+        clip, crop = divmod(view, self._clips.crops)
+        parts = [f"clip {clip + 1} of {self._clips.views}"] if self._clips.views > 1 else []
+        return parts + ([f"crop {crop + 1} of {self._clips.crops}"] if self._clips.crops > 1 else [])
 
     def _title(self, video_id: int, view: int, best: Guess) -> str:
-        clip, crop = divmod(view, self._clips.crops)
-        parts = [redact(self._videos[video_id].name)]
-        parts += [f"clip {clip + 1} of {self._clips.views}"] if self._clips.views > 1 else []
-        parts += [f"crop {crop + 1} of {self._clips.crops}"] if self._clips.crops > 1 else []
+        parts = [redact(self._videos[video_id].name), *self._which(view)]
         return f"{', '.join(parts)}\nbest class of the video: {best.name} ({best.probability:.1%})"

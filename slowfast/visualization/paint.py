@@ -1,8 +1,9 @@
-"""Painting over the frames of a clip: heat maps, chosen patches, groups of patches, and lines of text."""
+"""Painting over the frames of a clip: heat maps, chosen patches, groups of patches; tables and lines of text."""
 
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 from functools import cache
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 Pixels = NDArray[np.uint8]
 Colour = tuple[int, int, int]
+Box = tuple[int, int, int, int]
 Value = TypeVar("Value", bound=np.generic)
 
 INK: Colour = (33, 37, 41)
@@ -155,7 +157,9 @@ def written(text: str) -> str:
     return text.encode("latin-1", "replace").decode("latin-1")
 
 
-def text_block(text: str, *, width: int, size_px: int = 13, colour: Colour = INK) -> Pixels:
+def text_block(
+    text: str, *, width: int, size_px: int = 13, colour: Colour = INK, max_lines: int | None = None
+) -> Pixels:
     """Write lines, broken between words where they are too long.
 
     Args:
@@ -163,11 +167,14 @@ def text_block(text: str, *, width: int, size_px: int = 13, colour: Colour = INK
         width: of the block, pixels.
         size_px: height of the font.
         colour: of the ink.
+        max_lines: a text of more lines ends in an ellipsis; None: there may be any number.
 
     Returns:
         (H, width, 3), as high as needed.
     """
     lines = [part for line in written(text).split("\n") for part in _wrap(line, width=width, size_px=size_px)]
+    if max_lines is not None and len(lines) > max_lines:
+        lines = [*lines[: max_lines - 1], _cut(lines[max_lines - 1], width=width, size_px=size_px)]
     step = round(1.35 * size_px)
     image = Image.new("RGB", (width, max(1, step * len(lines))), PAPER)
     pen = ImageDraw.Draw(image)
@@ -193,6 +200,13 @@ def _wrap(line: str, *, width: int, size_px: int) -> list[str]:
     return lines
 
 
+def _cut(line: str, *, width: int, size_px: int) -> str:
+    """A line with an ellipsis behind it, for which words give way, and letters where there is one word alone."""
+    while line and text_width(f"{line} ...", size_px=size_px) > width:
+        line = line.rpartition(" ")[0] or line[:-1]
+    return f"{line} ..." if line else "..."
+
+
 def _shortened(word: str, *, width: int, size_px: int) -> str:
     """A word without its middle where it is wider than a line."""
     if text_width(word, size_px=size_px) <= width:
@@ -213,6 +227,78 @@ def heat_bar(top: float, *, height: int = 18) -> Pixels:
     start = text_width(low) + 4
     image.paste(Image.fromarray(_to_pixels(bar)), (start, 3))
     pen.text((start + 126, 0), high, fill=INK, font=font(13))
+    return np.asarray(image)
+
+
+def range_bar(low: float, high: float, *, mark: float) -> Pixels:
+    """The scale of a heat map between two shares, with a tick below it at a third one.
+
+    Args:
+        low: share of the coldest colour.
+        high: of the hottest one, above the lowest.
+        mark: in between.
+    """
+    length, left = 200, text_width("100.0 %") + 4
+    bar = _to_pixels(np.broadcast_to(heat_colours(np.linspace(0, 1, length)), (12, length, 3)))
+    image = Image.new("RGB", (length + 2 * left, 36), PAPER)
+    image.paste(Image.fromarray(bar), (left, 3))
+    pen = ImageDraw.Draw(image)
+    pen.text((left - 5, 0), f"{100 * low:.1f} %", fill=INK, font=font(13), anchor="ra")
+    pen.text((left + length + 5, 0), f"{100 * high:.1f} %", fill=INK, font=font(13))
+    tick = left + round((length - 1) * (mark - low) / (high - low))
+    pen.line((tick, 12, tick, 19), fill=INK, width=1)
+    pen.text((tick, 20), f"{100 * mark:.1f} %", fill=INK, font=font(11), anchor="ma")
+    return np.asarray(image)
+
+
+def heat_table(
+    values: NDArray[np.float64], *, heights: Sequence[int], cell_px: int, gap_px: int, labels: Sequence[Sequence[str]]
+) -> Pixels:
+    """Draw a rectangle for each value, with its label in it.
+
+    Args:
+        values: in [0, 1], (R, C).
+        heights: of the R rows, pixels.
+        cell_px: width of a rectangle.
+        gap_px: paper between two.
+        labels: of R rows and C columns; "" for none.
+
+    Returns:
+        (H, W, 3), without paper around it.
+    """
+    num_rows, num_columns = values.shape
+    width = num_columns * (cell_px + gap_px) - gap_px
+    image = Image.new("RGB", (width, sum(heights) + gap_px * (num_rows - 1)), PAPER)
+    pen = ImageDraw.Draw(image)
+    colours = _to_pixels(heat_colours(values))
+    for row, column in np.ndindex(num_rows, num_columns):
+        box = table_cell(row, column, heights=heights, cell_px=cell_px, gap_px=gap_px)
+        red, green, blue = colours[row, column].tolist()
+        pen.rectangle(box, fill=(red, green, blue))
+        light = 0.299 * red + 0.587 * green + 0.114 * blue > 140
+        middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+        pen.text(middle, labels[row][column], fill=INK if light else PAPER, font=font(12), anchor="mm")
+    return np.asarray(image)
+
+
+def table_cell(row: int, column: int, *, heights: Sequence[int], cell_px: int, gap_px: int) -> Box:
+    """Left, top, right and bottom pixel of a rectangle of heat_table, all four inside."""
+    left, top = column * (cell_px + gap_px), sum(heights[:row]) + gap_px * row
+    return left, top, left + cell_px - 1, top + heights[row] - 1
+
+
+def outlined(picture: Pixels, boxes: Sequence[Box]) -> Pixels:
+    """Draw frames inside rectangles, dark with a light line inside, to be seen on any colour.
+
+    Args:
+        picture: (H, W, 3).
+        boxes: left, top, right and bottom pixel, all four inside the rectangle.
+    """
+    image = Image.fromarray(picture)
+    pen = ImageDraw.Draw(image)
+    for left, top, right, bottom in boxes:
+        pen.rectangle((left, top, right, bottom), outline=INK, width=2)
+        pen.rectangle((left + 2, top + 2, right - 2, bottom - 2), outline=PAPER, width=2)
     return np.asarray(image)
 
 

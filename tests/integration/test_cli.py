@@ -11,6 +11,8 @@ import torch
 import yaml
 
 from slowfast.engine.score_store import ScoreStore
+from slowfast.methods.explanation import Explanation, MatchView
+from slowfast.methods.stdd.method import STDD
 from slowfast.report.results import read_results
 from slowfast.utils.io import sha256_file
 
@@ -490,6 +492,36 @@ def test_demo_draws_what_the_method_looked_at(net, dataset, tmp_path):
         for kind in ("png", "mp4"):
             one, two = (folder / f"test0{twin}_view{view}.{kind}" for twin in ("", "-2"))
             assert one.read_bytes() == two.read_bytes()
+
+
+def test_demo_says_what_frames_were_matched_to(net, dataset, tmp_path, monkeypatch):
+    def explain(self, batch):
+        shape = (batch.frames.shape[2], 2)
+        plan, cosines = torch.full(shape, 1 / (2 * shape[0])), torch.zeros(shape)
+        match = MatchView(kind="temporal", class_name="surfing", texts=("a wave", "b"), plan=plan, cosines=cosines)
+        return [Explanation(matches=(match,))] * len(batch)
+
+    monkeypatch.setattr(STDD, "explain", explain)
+    videos = [dataset / "videos" / name for name in ("test0.mp4", "test1.avi")]
+    arguments = ["--video", *videos, "--topk", "1", "--explain", tmp_path / "looks"]
+    status, out, err = net({}, tool="demo_net", arguments=arguments)
+    assert (status, err) == (0, "")
+    lines = [line for line in out.splitlines() if not line.startswith("[")]
+    assert [line for line in lines if not line.startswith(" ")][:2] == [str(video) for video in videos]
+    start = lines.index(str(videos[1])) + 2
+    num_frames = sum(line.endswith("a wave") for line in lines) // 4
+    for view in (1, 2):
+        heading, names, *rows = lines[start : start + 2 + num_frames]
+        assert heading.startswith(f"  clip {view} of 2: temporal descriptors of surfing; ")
+        assert names.split()[:3] == ["frame", "weight", "cosine"]
+        expected = [[str(t), "50.0%", "0.000", "1", "a", "wave"] for t in range(1, num_frames + 1)]
+        assert [row.split() for row in rows] == expected
+        start += 2 + num_frames
+    assert lines[start] == f"pictures and films of every clip: {tmp_path / 'looks'}"
+    assert len(drawn(tmp_path / "looks")) == 2 * 2 * 2
+    layers = net({}, tool="demo_net", arguments=[*arguments, "--layers", "1"])
+    none = "allowed: none, the method has no view of layers"
+    assert (layers[0], layers[2]) == (1, f"error: DEMO.EXPLAIN_LAYERS: there is no layer 1 to draw; {none}\n")
 
 
 def test_demo_draws_into_the_output_folder(net, dataset, tmp_path):

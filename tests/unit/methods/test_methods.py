@@ -136,6 +136,13 @@ def test_every_method_explains_each_clip(build, make_batch, tiny_sizes, train):
             if view.group is not None:
                 assert view.group.min() >= -1
                 assert not (view.group[~view.chosen] >= 0).any()
+        assert explanation.patches or explanation.matches
+        for match in explanation.matches:
+            assert match.plan.shape[0] == 4
+            for tensor in (match.plan, match.cosines):
+                assert tensor.device.type == "cpu"
+                assert not tensor.requires_grad
+            assert match.cosines.abs().max() <= 1 + 1e-5
 
 
 def test_explanation_of_a_clip_does_not_depend_on_the_others(build, make_batch):
@@ -149,6 +156,11 @@ def test_explanation_of_a_clip_does_not_depend_on_the_others(build, make_batch):
         assert (one.layer, one.what) == (other.layer, other.what)
         assert torch.allclose(one.attention, other.attention, atol=1e-5)
         assert torch.equal(one.chosen, other.chosen)
+    assert len(alone.matches) == len(beside.matches)
+    for match, same in zip(alone.matches, beside.matches, strict=True):
+        assert (match.kind, match.class_name, match.texts) == (same.kind, same.class_name, same.texts)
+        assert torch.allclose(match.plan, same.plan, atol=1e-5)
+        assert torch.allclose(match.cosines, same.cosines, atol=1e-5)
 
 
 def test_explaining_leaves_no_trace(build, make_batch):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from slowfast.methods.explanation import Explanation, PatchView
+from slowfast.methods.explanation import Explanation, MatchView, PatchView
 from slowfast.visualization.explain import (
     choose_layers,
     clip_pixels,
@@ -137,6 +137,42 @@ def test_an_explanation_without_patches_shows_the_frames(make):
     frames, explanation = make(layers=[])
     assert contact_sheet(frames, explanation, title="t", layers=()).shape[0] > 150
     assert len(film_frames(frames, explanation, title="t", layers=())) == 3
+
+
+def matches_of(num_frames):
+    plan = torch.full((num_frames, 4), 1 / (4 * num_frames))
+    fields = {"class_name": "archery", "texts": ("a", "b", "c", "d"), "plan": plan, "cosines": plan}
+    return tuple(MatchView(kind=kind, **fields) for kind in ("spatial", "temporal"))
+
+
+@pytest.mark.parametrize("num_frames", [1, 8, 32])
+def test_matches_alone(make, num_frames):
+    frames, _ = make(num_frames, layers=[])
+    one, two = (Explanation(matches=matches_of(num_frames)[:count]) for count in (1, 2))
+    assert choose_layers(two) == ()
+    sheets = [contact_sheet(frames, explanation, title="t", layers=()) for explanation in (one, two)]
+    assert sheets[0].shape[1] == sheets[1].shape[1]
+    # Each table has frames of its own, and no row of large ones is above them.
+    assert sheets[0].shape[0] < sheets[1].shape[0] < 2 * sheets[0].shape[0]
+    films = [film_frames(frames, explanation, title="t", layers=()) for explanation in (one, two)]
+    assert [len(film) for film in films] == [num_frames] * 2
+    assert films[0].shape[1] < films[1].shape[1]
+    assert all(side % 2 == 0 for film in films for side in film.shape[1:3])
+
+
+def test_matches_beside_patches(make):
+    frames, patches = make(8)
+    both = Explanation(patches.patches, matches_of(8))
+    for draw in (contact_sheet, film_frames):
+        with_matches, without = (draw(frames, each, title="t", layers=(1, 2)) for each in (both, patches))
+        assert with_matches.shape[-3] >= without.shape[-3]
+        assert with_matches.size > without.size
+
+
+def test_layers_of_a_method_that_matches():
+    message = "DEMO.EXPLAIN_LAYERS: there is no layer 1 to draw; allowed: none, the method has no view of layers"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        choose_layers(Explanation(matches=matches_of(2)), [1])
 
 
 def test_files(make, tmp_path):

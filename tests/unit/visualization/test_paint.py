@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from slowfast.visualization.paint import (
+    INK,
     PAPER,
     below,
     beside,
@@ -16,7 +17,11 @@ from slowfast.visualization.paint import (
     group_colour,
     heat_bar,
     heat_colours,
+    heat_table,
+    outlined,
+    range_bar,
     spread,
+    table_cell,
     text_block,
     text_width,
 )
@@ -133,6 +138,19 @@ def test_long_words_lose_their_middle():
     assert text_block("x" * 500, width=1).shape[1] == 1
 
 
+def test_texts_of_too_many_lines_end_in_an_ellipsis():
+    text = " ".join(["word"] * 60)
+    cut, whole = text_block(text, width=150, max_lines=2), text_block(text, width=150)
+    assert cut.shape[0] == text_block("a\nb", width=150).shape[0] < whole.shape[0]
+    first = cut.shape[0] // 2
+    assert (cut[:first] == whole[:first]).all()
+    # As many words as there is room for beside the ellipsis.
+    most = max(words for words in range(20) if text_width("word " * words + "...") <= 150)
+    assert (cut[first:] == text_block("word " * most + "...", width=150)).all()
+    assert (text_block("one two", width=150, max_lines=1) == text_block("one two", width=150)).all()
+    assert (text_block("one two", width=1, max_lines=1) == text_block("...", width=1, max_lines=1)).all()
+
+
 def test_letters_that_the_font_lacks():
     assert (text_block("視頻 é", width=80) == text_block("?? é", width=80)).all()
     assert text_width("視頻") == text_width("??")
@@ -141,6 +159,38 @@ def test_letters_that_the_font_lacks():
 def test_scale_says_its_top():
     assert heat_bar(0.042).shape[1] > 120
     assert (heat_bar(0.042).shape != heat_bar(0.5).shape) or (heat_bar(0.042) != heat_bar(0.5)).any()
+
+
+def test_scale_between_two_shares():
+    bar = range_bar(0.166, 0.366, mark=0.25)
+    assert (range_bar(0.166, 0.366, mark=0.3) != bar).any()
+    assert (range_bar(0.166, 0.376, mark=0.25) != bar).any()
+    for mark in (0.0, 1.0):
+        assert range_bar(0.0, 1.0, mark=mark).shape == bar.shape
+
+
+def test_table_of_colours():
+    values, heights = np.array([[0.0, 1.0, 0.5], [0.25, 0.75, 1.0]]), [10, 20]
+    size = {"heights": heights, "cell_px": 12, "gap_px": 2}
+    table = heat_table(values, labels=[[""] * 3] * 2, **size)
+    assert table.shape == (32, 40, 3)
+    paper = np.ones(table.shape[:2], bool)
+    for row, column in np.ndindex(2, 3):
+        left, top, right, bottom = table_cell(row, column, **size)
+        assert (right - left + 1, bottom - top + 1) == (12, heights[row])
+        cell = table[top : bottom + 1, left : right + 1]
+        assert np.abs(cell - heat_colours(values)[row, column]).max() <= 0.5
+        paper[top : bottom + 1, left : right + 1] = False
+    assert (table[paper] == PAPER).all()
+    labelled = heat_table(values, labels=[["", "x", ""], [""] * 3], **size)
+    changed = set(np.flatnonzero((labelled != table).any(axis=(0, 2))).tolist())
+    assert changed
+    assert changed <= set(range(14, 26))
+    marked = outlined(table, [table_cell(1, 1, **size)])
+    assert (marked[12, 14:26] == INK).all()
+    assert (marked[14, 16:24] == PAPER).all()
+    assert (marked[16:28, 18:22] == table[16:28, 18:22]).all()
+    assert (marked[:12] == table[:12]).all()
 
 
 def test_layout():
