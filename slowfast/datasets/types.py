@@ -62,6 +62,7 @@ class VideoBatch:
         bad: one line per video that could not be decoded while this batch was made.
         weights: (B, K), float32, the share of each class in each sample, where samples are mixed. `label` is then the
             class with the largest share. Loaders never set it.
+        host_label: `label` as it was before `to` brought it to a device: who needs its values waits for nothing.
     """
 
     frames: Tensor
@@ -70,6 +71,7 @@ class VideoBatch:
     view: Tensor
     bad: tuple[str, ...] = ()
     weights: Tensor | None = None
+    host_label: Tensor | None = None
 
     def __post_init__(self) -> None:
         assert self.frames.ndim == 5, f"frames must be (B, 3, T, H, W), found {tuple(self.frames.shape)}"
@@ -93,6 +95,12 @@ class VideoBatch:
         """What a loss compares with: `weights` (B, K) where samples are mixed, else `label` (B,)."""
         return self.label if self.weights is None else self.weights
 
+    @property
+    def label_numbers(self) -> list[int]:
+        """Labels as numbers; waits for the device where nobody kept them on the host."""
+        numbers: list[int] = (self.label if self.host_label is None else self.host_label).tolist()
+        return numbers
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "VideoBatch":
         """Copy the tensors to `device`."""
         return replace(
@@ -102,6 +110,7 @@ class VideoBatch:
             video_id=self.video_id.to(device, non_blocking=non_blocking),
             view=self.view.to(device, non_blocking=non_blocking),
             weights=None if self.weights is None else self.weights.to(device, non_blocking=non_blocking),
+            host_label=self.label if self.label.device.type == "cpu" else self.host_label,
         )
 
     def pin_memory(self) -> "VideoBatch":

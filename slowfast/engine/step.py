@@ -195,6 +195,7 @@ def split_batch(batch: VideoBatch, parts: int) -> list[VideoBatch]:
             video_id=batch.video_id[span],
             view=batch.view[span],
             weights=None if batch.weights is None else batch.weights[span],
+            host_label=None if batch.host_label is None else batch.host_label[span],
             bad=(),
         )
         for span in spans

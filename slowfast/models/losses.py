@@ -93,6 +93,30 @@ def class_weights(logits: Tensor, target: Tensor) -> Tensor:
     return target
 
 
+def contrastive_divergence(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """Divergence of in-batch matching, from videos to texts and back, in which videos of one class match each other.
+
+    The wanted distribution of a row is the softmax of ten times 1 where labels are equal and 0 elsewhere: nearly
+    uniform over the texts of the row's class.
+
+    Args:
+        logits: score of each video with the text of each video's class, (G, G).
+        label: classes of the videos, (G,).
+
+    Returns:
+        From videos to texts and from texts to videos: each a sum over classes and a mean over rows, nats.
+
+    Source: OST (CVPR 2024), as in ActionCLIP (2021).
+    """
+    same = (label[:, None] == label).to(logits.dtype)
+    wanted = torch.softmax(_NCE_SHARPNESS * same, dim=-1)
+
+    def divergence(scores: Tensor) -> Tensor:
+        return F.kl_div(torch.log_softmax(scores, dim=-1), wanted, reduction="batchmean")
+
+    return divergence(logits), divergence(logits.T)
+
+
 LOSSES: dict[str, str] = {
     "cross_entropy": "slowfast.models.losses:cross_entropy",
     "soft_cross_entropy": "slowfast.models.losses:soft_cross_entropy",

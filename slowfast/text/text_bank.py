@@ -36,6 +36,8 @@ class TextBank:
     """Tokens of every prompt of every class, (K, P, 77), int64."""
     mask: Tensor | None = None
     """Which of the P features a class has, at least one, (K, P) bool; None where every class has all."""
+    texts: tuple[tuple[str, ...], ...] | None = None
+    """What is particular to each prompt, for people, K times P; None where nobody asks."""
 
     def __post_init__(self) -> None:
         if (self.features is None) == (self.tokens is None):
@@ -67,13 +69,17 @@ def encode_tokens(tokens: Tensor, *, encode: TextEncoder) -> Tensor:
         encode: the text tower.
 
     Returns:
-        Features, unit norm, fp32, without gradient, (N, E).
+        Features, unit norm, at least fp32, without gradient, (N, E).
     """
     order = tokens.argmax(dim=-1).argsort(stable=True)
     with torch.no_grad():
-        features = torch.cat([encode(chunk).float() for chunk in tokens[order].split(_CHUNK)])
+        features = torch.cat([_at_least_fp32(encode(chunk)) for chunk in tokens[order].split(_CHUNK)])
     features = torch.empty_like(features).index_copy_(0, order.to(features.device), features)
     return features / features.norm(dim=-1, keepdim=True)
+
+
+def _at_least_fp32(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def mean_features(tokens: Tensor, *, encode: TextEncoder) -> Tensor:
@@ -84,7 +90,7 @@ def mean_features(tokens: Tensor, *, encode: TextEncoder) -> Tensor:
         encode: the text tower.
 
     Returns:
-        One feature per class, unit norm, fp32, without gradient, (K, E).
+        One feature per class, unit norm, at least fp32, without gradient, (K, E).
 
     Source: Radford et al. (2021), section 3.1.4.
     """
@@ -106,7 +112,7 @@ def template_bank(
     Returns:
         Tokens, (K, P, 77).
     """
-    return _token_bank([[template.format(name) for template in templates] for name in names], tokenizer)
+    return token_bank([[template.format(name) for template in templates] for name in names], tokenizer)
 
 
 def rephrased_bank(
@@ -131,7 +137,7 @@ def rephrased_bank(
         short, _, sentence = name.partition(":")
         filling = f"{short} {name}" if sentence else name
         prompts.append([*(template.format(filling) for template in templates), name])
-    return _token_bank(prompts, tokenizer)
+    return token_bank(prompts, tokenizer)
 
 
 PLACEHOLDER = "X"
@@ -159,7 +165,7 @@ def context_bank(names: Sequence[str], *, num_context: int, tokenizer: Tokenizer
     if taken > num_context:
         raise ValueError(f"context {words!r}: has {taken} tokens; allowed: at most {num_context}")
     context = " ".join([*words.split(), *[PLACEHOLDER] * (num_context - taken)])
-    return _token_bank([[f"{context} {name}." if context else f"{name}."] for name in names], tokenizer)
+    return token_bank([[f"{context} {name}." if context else f"{name}."] for name in names], tokenizer)
 
 
 def spoken_name(name: str, *, split_capitals: bool = True) -> str:
@@ -173,14 +179,26 @@ def spoken_name(name: str, *, split_capitals: bool = True) -> str:
     return spaced.replace("_", " ")
 
 
-def _token_bank(prompts: Sequence[Sequence[str]], tokenizer: Tokenizer) -> TextBank:
+def token_bank(
+    prompts: Sequence[Sequence[str]], tokenizer: Tokenizer, *, texts: Sequence[Sequence[str]] | None = None
+) -> TextBank:
+    """Tokenise the prompts of every class.
+
+    Args:
+        prompts: P prompts of each of K classes.
+        tokenizer: of the text tower.
+        texts: what is particular to each of them, for people.
+
+    Raises:
+        ValueError: if a prompt is too long.
+    """
     rows = []
     for number, row in enumerate(prompts):
         try:
             rows.append(tokenizer(row))
         except ValueError as error:
             raise ValueError(f"DATA.INDEX_LABEL_MAPPING_FILE: class {number}: a prompt is too long: {error}") from error
-    return TextBank(tokens=torch.stack(rows))
+    return TextBank(tokens=torch.stack(rows), texts=None if texts is None else tuple(map(tuple, texts)))
 
 
 def load_feature_file(path: str | Path, *, names: Sequence[str], embed_dim: int) -> TextBank:
@@ -215,7 +233,7 @@ def load_feature_file(path: str | Path, *, names: Sequence[str], embed_dim: int)
         raise ValueError(f"{key}: {path}: has {rows} rows, but the label set has {len(names)} classes")
     features, mask = file.features, file.mask
     if file.names is not None:
-        chosen = _rows_by_name(file.names, names, where=f"{key}: {path}")
+        chosen = rows_by_name(file.names, names, where=f"{key}: {path}")
         features, mask = features[chosen], None if mask is None else mask[chosen]
     features = features.float()
     norms = features.norm(dim=-1)
@@ -232,10 +250,15 @@ def load_feature_file(path: str | Path, *, names: Sequence[str], embed_dim: int)
     return TextBank(features=features / features.norm(dim=-1, keepdim=True), mask=mask)
 
 
-def _rows_by_name(found: Sequence[str], wanted: Sequence[str], *, where: str) -> list[int]:
+def rows_by_name(found: Sequence[str], wanted: Sequence[str], *, where: str) -> list[int]:
     """The row of a file, with its own class names, for each class of a label set.
 
     Two classes of one name are told apart by their place only, if the lists agree row by row.
+
+    Args:
+        found: class names of the file, row by row.
+        wanted: class names of the label set.
+        where: what to call the file in an error.
 
     Raises:
         ValueError: if the file lacks a class, or a name stands for two classes.

@@ -324,20 +324,22 @@ IN_FULL = {
         "MODEL.RAW_MODEL_DISTILLATION": True,
     },
     "tc_clip": {"TC_CLIP.CONTEXT_TOKEN_K": 5, "TC_CLIP.TOME_R": 4},
+    "ost": {},
 }
 """Settings of a method with the tiny CLIP."""
+TAKES_NO_MIXED_CLIPS = {"ost"}
 
 
 @pytest.fixture(params=METHODS)
-def make_real_step(request, tiny_weights, tiny_labels):
+def make_real_step(request, tiny_weights, tiny_labels, descriptor_keys):
     """Builds a method and the step of a configuration."""
+
+    settings = {**descriptor_keys, **IN_FULL[request.param]}
 
     def make(device, **keys):
         cfg = get_cfg()
         cfg.merge_from_list(["MODEL.ARCH", "custom", "MODEL.CLIP_WEIGHTS", str(tiny_weights)])
-        cfg.merge_from_list(
-            ["METHOD", request.param, *(word for pair in IN_FULL[request.param].items() for word in pair)]
-        )
+        cfg.merge_from_list(["METHOD", request.param, *(word for pair in settings.items() for word in pair)])
         cfg.merge_from_list(["SOLVER.OPTIMIZING_METHOD", "adamw", "SOLVER.BASE_LR", 1e-3])
         for key, value in keys.items():
             cfg.merge_from_list([key, value])
@@ -367,7 +369,7 @@ class DeviceGuard(TorchDispatchMode):
 
 @pytest.mark.parametrize("name", STEPS)
 @pytest.mark.parametrize("mixed", [None, {}, {"partner": "permuted", "group_size": 3}])
-def test_nothing_in_a_step_waits_for_the_device(make_real_step, make_batch, monkeypatch, name, mixed):
+def test_nothing_in_a_step_waits_for_the_device(request, make_real_step, make_batch, monkeypatch, name, mixed):
     """The meta device stands in for a GPU: whatever asks it for a value or for a shape that depends on one raises."""
     autocast = Precision.autocast
     monkeypatch.setattr(Precision, "autocast", lambda self: autocast(replace(self, device_type="cpu")))
@@ -378,6 +380,10 @@ def test_nothing_in_a_step_waits_for_the_device(make_real_step, make_batch, monk
     assert isinstance(step, InterpolatedWeightStep) == (name == "interpolated")
     mix = None if mixed is None else MixUp(settings=MixUpSettings(**mixed), num_classes=3)
     batch = make_batch(4).to("meta")
+    if mix is not None and request.node.callspec.params["make_real_step"] in TAKES_NO_MIXED_CLIPS:
+        with pytest.raises(ValueError, match=r"^MIXUP\.ENABLE: True, but "):
+            step(mix(batch))
+        return
     for _ in range(2):
         with DeviceGuard() as guard:
             result = step(batch if mix is None else mix(batch))

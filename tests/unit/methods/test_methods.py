@@ -18,6 +18,7 @@ from slowfast.methods.explanation import Explanation
 IN_FULL = {
     "stdd": {"MODEL.KEEP_RAW_MODEL": True, "MODEL.RAW_MODEL_DISTILLATION": True},
     "tc_clip": {"TC_CLIP.CONTEXT_TOKEN_K": 5, "TC_CLIP.TOME_R": 4, "TC_CLIP.PROMPT_GENERATION_LAYER_LEVEL": [-2, -1]},
+    "ost": {},
 }
 
 
