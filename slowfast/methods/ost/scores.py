@@ -58,7 +58,7 @@ def descriptor_logits(cosines: Tensor, scale: Tensor, matcher: Matcher) -> Tenso
     Returns:
         Logits, (B, K).
 
-    Source: OST (CVPR 2024), optimal descriptor solver. Pooled and transported scores are added, not averaged: logits are
+    Source: OST (CVPR 2024), optimal descriptor solver. Pooled and transported scores are added, so that logits are
     twice as large as CLIP's.
     """
     with without_autocast(cosines.device.type):
