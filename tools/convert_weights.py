@@ -3,6 +3,7 @@
 
     python tools/convert_weights.py SOURCE TARGET
     python tools/convert_weights.py SOURCE TARGET.safetensors --to openai
+    python tools/convert_weights.py SOURCE TARGET.pth --to vifi
 
 Reads OpenAI's archives, state dicts of OpenAI, open_clip and Hugging Face, checkpoints of Open-VCLIP, FROSTER, STDD,
 ViFi-CLIP, OST and TC-CLIP, and safetensors of all of these. Fails, and writes nothing, when an entry is missing,
