@@ -3,6 +3,7 @@
 
     python tools/convert_weights.py SOURCE TARGET
     python tools/convert_weights.py SOURCE TARGET.safetensors --to openai
+    python tools/convert_weights.py SOURCE TARGET.pth --to vifi
 
 Reads OpenAI's archives, state dicts of OpenAI, open_clip and Hugging Face, checkpoints of Open-VCLIP, FROSTER, STDD,
 ViFi-CLIP, OST and TC-CLIP, and safetensors of all of these. Fails, and writes nothing, when an entry is missing,
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from slowfast.models.clip.files import WeightFile
     from slowfast.models.clip.layers import Activation
 
-LAYOUTS = ("auto", "ours", "openai", "open_clip", "hf", "vifi", "tc_clip")
+LAYOUTS = ("auto", "ours", "openai", "open_clip", "hf", "ost", "vifi", "tc_clip")
+TARGETS = ("ours", "openai", "ost", "vifi", "tc_clip")
 ACTIVATIONS = ("quick_gelu", "gelu")
 _SHOWN = 10
 
@@ -39,9 +41,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="the file, or the name of a published CLIP such as ViT-B/16")
     parser.add_argument("target", type=Path, help="the file to write: .safetensors, .pth, .pyth or .pt")
-    parser.add_argument(
-        "--to", choices=("ours", "openai", "tc_clip"), default="ours", help="names to write (default ours)"
-    )
+    parser.add_argument("--to", choices=TARGETS, default="ours", help="names to write (default ours)")
     parser.add_argument("--from", dest="layout", choices=LAYOUTS, default="auto", help="names that SOURCE must have")
     parser.add_argument("--activation", choices=ACTIVATIONS, help="of the model, where SOURCE does not say")
     parser.add_argument("--strip-prefix", default="", metavar="PREFIX", help="convert the entries with this prefix")
@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> None:
         counts = ", ".join(f"{len(names)} {kind}" for kind, names in conversion.faults.items())
         raise ValueError(f"{file.path}: not converted: {counts}; nothing was written")
     activation = choose_activation(file, args.activation)
-    license_ = choose_license(file, args.license, clip=args.clip)
+    license_ = choose_license(file, args.license, clip=args.clip, strip_prefix=args.strip_prefix)
     count = write_weights(conversion, args.target, to=args.to, activation=activation, license_=license_)
     show("wrote", f"{args.target}, layout {args.to}, {count} entries")
     show("sha256", sha256_file(args.target))
@@ -192,24 +192,25 @@ def choose_activation(file: WeightFile, wanted: Activation | None) -> Activation
     return chosen
 
 
-def choose_license(file: WeightFile, wanted: str | None, *, clip: str | None) -> str:
+def choose_license(file: WeightFile, wanted: str | None, *, clip: str | None, strip_prefix: str = "") -> str:
     """Decide on the licence that the target records, and say so if there is one.
 
     Raises:
         ValueError: if the source contradicts the command line.
     """
-    from slowfast.models.clip.files import NON_COMMERCIAL, joined_licenses
+    from slowfast.models.clip.files import PUBLISHED_UNDER, joined_licenses
     from slowfast.models.clip.weights import weights_license
 
-    known = file.license()
+    known = file.license(strip_prefix=strip_prefix)
     if wanted and known not in ("", wanted):
         raise ValueError(f"{file.path}: has the licence {known}; --license {wanted} contradicts it")
     borrowed = weights_license(clip) if clip else ""
     license_ = joined_licenses([known or wanted or "", borrowed])
     if license_:
         because = "as the source says" if file.recorded_license else "as --license says" if wanted else ""
-        if known == NON_COMMERCIAL and not file.recorded_license:
-            because = "non-commercial: that of the weights that TC-CLIP's authors published"
+        if known and not file.recorded_license:
+            whose = next(project for project, text in PUBLISHED_UNDER.values() if text == known)
+            because = f"non-commercial: that of the weights that {whose}'s authors published"
         show("LICENCE", f"{license_}, {because or 'that of --clip'}; recorded, and passed on to what is made of it")
     return license_
 

@@ -22,6 +22,7 @@ from slowfast.models.clip.layouts import (
     clip_names,
     find_layout,
     require_token_embedding,
+    unknown_names,
     without_wrappers,
 )
 from slowfast.models.clip.weights import TORCHSCRIPT_FLAGS
@@ -199,6 +200,8 @@ def _model_state(file: WeightFile, patterns: Sequence[str], *, source: Path) -> 
         )
     state = _clean_names(file.tensors(), patterns, source=source) if file.is_state_dict else None
     layout = find_layout(state, source=str(source)) if state is not None else None
+    if state and layout is None and file.entry != _STATE:
+        raise ValueError(f"{source}: not a checkpoint: {unknown_names(state)}")
     if state is None or (layout is None and file.entry != _STATE):
         names = ", ".join(sorted(map(str, [*file.entries, *([file.entry] if file.entry else file.state)]))[:3])
         raise ValueError(

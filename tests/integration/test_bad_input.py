@@ -14,6 +14,8 @@ from slowfast.methods import METHODS
 from slowfast.models.clip.arch import ClipSizes
 from slowfast.models.clip.weights import random_clip_state_dict
 
+KNOWN = "known are names that begin with model.visual., visual., text.transformer., vision_model., image_encoder."
+
 every_method = pytest.mark.parametrize("recipe", METHODS, indirect=True)
 
 
@@ -237,7 +239,7 @@ def test_checkpoint_without_model_state(refused, tmp_path):
     path = tmp_path / "other.pyth"
     torch.save({"weights": torch.zeros(1)}, path)
     assert refused({**TEST_ONLY, "TEST.CHECKPOINT_FILE_PATH": path}) == (
-        f"{path}: not a checkpoint: no dict of tensors under 'model_state' (found weights)"
+        f"{path}: not a checkpoint: found 1 entries such as weights; {KNOWN}"
     )
 
 
@@ -297,7 +299,7 @@ def test_clip_weights_of_something_else(refused, tmp_path):
     path = tmp_path / "resnet.pt"
     torch.save({"conv1.weight": torch.zeros(2)}, path)
     assert refused({"MODEL.CLIP_WEIGHTS": path}) == (
-        f"{path}: not a CLIP state dict: found 1 entries such as conv1.weight"
+        f"{path}: not a CLIP state dict: found 1 entries such as conv1.weight; {KNOWN}"
     )
 
 

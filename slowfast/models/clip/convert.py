@@ -1,4 +1,4 @@
-"""Account for every entry of a foreign weight file, and write it in our layout, OpenAI's or TC-CLIP's."""
+"""Account for every entry of a foreign weight file, and write it in ours or that of another project."""
 
 from __future__ import annotations
 
@@ -20,21 +20,28 @@ from slowfast.models.clip.layouts import (
     AUTO,
     BIAS_TABLE,
     CLIP_PREFIX,
+    DEEP_PROMPT,
+    PROMPT_CONTEXT,
     SIZE_ENTRIES,
     TEACHER_PREFIX,
     TOKEN_EMBEDDING,
+    VISION_PROMPT,
+    WITHOUT_TOKENS,
+    Renamed,
     clip_names,
-    tc_clip_names,
+    encoder_names,
     without_wrappers,
 )
 from slowfast.models.clip.model import CLIP
 from slowfast.models.clip.tc_clip_entries import POSITIONS, is_tc_clip_entry, of_one_frame, tc_clip_shapes
+from slowfast.models.clip.vifi_entries import is_vifi_entry, vifi_shapes
 from slowfast.utils.io import atomic_save, atomic_writer
 
-TargetLayout = Literal["ours", "openai", "tc_clip"]
+TargetLayout = Literal["ours", "openai", "ost", "vifi", "tc_clip"]
 
 SUFFIXES = (".pth", ".pyth", ".pt", ".safetensors")
 
+_ENCODER_LAYOUTS = ("ost", "vifi", "tc_clip")
 _TRAINING_ONLY = ("projector_v.", "projector_t.")
 _HEADS = ("head", "prompt_embed")
 _ADAPTER = re.compile(
@@ -71,7 +78,8 @@ class Conversion:
     Attributes:
         sizes: sizes of the model.
         clip: CLIP's own weights under OpenAI's names, in the order of the model.
-        adapters: weights of a temporal module or of experts in the image tower, under the names of our checkpoints.
+        adapters: weights of a temporal module, of experts or of learned prompts in the towers, under the names of our
+            checkpoints.
         beside: parts of a method outside CLIP, likewise.
         renamed: number of entries that the file has under other names, prefixes of wrappers aside.
         left: group of names -> number of entries left behind.
@@ -117,11 +125,13 @@ def convert(
     found = renamed.clip
     if token_embedding is not None:
         found = {**found, TOKEN_EMBEDDING: token_embedding}
-    more = {name: tensor for name, tensor in found.items() if name.endswith(BIAS_TABLE)}
-    more |= {name: tensor for name, tensor in renamed.beside.items() if is_tc_clip_entry(name)}
-    is_tc_clip = bool(more) or "tc_clip" in (rules.to, renamed.layout)
+    is_tc_clip = rules.to == "tc_clip" or _is_tc_clip(renamed)
     sizes = ClipSizes.from_state_dict(of_one_frame(found) if is_tc_clip else found, source=source)
-    expected, extras = _expected(sizes, found, more if is_tc_clip and rules.to != "openai" else None)
+    more, extras = _beyond_clip(sizes, {**found, **renamed.beside}, is_tc_clip=is_tc_clip, to=rules.to)
+    with torch.device("meta"):
+        expected = CLIP(sizes).state_dict()
+        if is_tc_clip and rules.to in ("ours", "tc_clip") and found[POSITIONS].ndim == 3:
+            expected[POSITIONS] = torch.empty(len(found[POSITIONS]), *expected[POSITIONS].shape)
     result = Conversion(sizes=sizes, clip={name: found[name] for name in expected if name in found})
     kept = {*found, *renamed.beside, *renamed.left}
     result.renamed = sum(
@@ -142,29 +152,44 @@ def convert(
     wanted = expected | extras
     written = (result.clip | result.adapters | result.beside).items()
     result.wrong = [text for name, tensor in written if name in wanted and (text := _fault(name, tensor, wanted[name]))]
-    if rules.to == "tc_clip":
-        result.clip.pop(TOKEN_EMBEDDING, None)
-        result.left[_group(TOKEN_EMBEDDING)] += 1
+    if rules.to in WITHOUT_TOKENS and (table := result.clip.pop(TOKEN_EMBEDDING, None)) is not None:
+        if renamed.layout == "ost":
+            _place(result, TOKEN_EMBEDDING, table, None, rules)  # tuned there, so that without it the model is another
+        else:
+            result.left[_group(TOKEN_EMBEDDING)] += 1
     return result
 
 
-def _expected(
-    sizes: ClipSizes, found: Mapping[str, Tensor], more: Mapping[str, Tensor] | None
+def _is_tc_clip(renamed: Renamed) -> bool:
+    """Whether weights are a TC-CLIP's, as opposed to those of a CLIP or of a ViFi-CLIP."""
+    if renamed.layout == "tc_clip":
+        return True
+    if PROMPT_CONTEXT in renamed.beside and of_one_frame(renamed.clip) is not renamed.clip:
+        return True  # positions of every frame
+    return any(is_tc_clip_entry(name) and name != PROMPT_CONTEXT for name in (*renamed.clip, *renamed.beside))
+
+
+def _beyond_clip(
+    sizes: ClipSizes, found: Mapping[str, Tensor], *, is_tc_clip: bool, to: TargetLayout
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """What a model should have: tensors without memory of a CLIP, and of what TC-CLIP adds.
+    """What there is of a method's own entries, and what there should be, as tensors without memory.
 
     Args:
         sizes: of the CLIP.
-        found: CLIP's entries.
-        more: those of TC-CLIP; None where there is no place for any.
+        found: all entries of the model.
+        is_tc_clip: whether it is a TC-CLIP.
+        to: the layout to write, which may have no place for them.
     """
-    with torch.device("meta"):
-        expected = CLIP(sizes).state_dict()
-        if more is None:
-            return expected, {}
-        if found[POSITIONS].ndim == 3:
-            expected[POSITIONS] = torch.empty(len(found[POSITIONS]), *expected[POSITIONS].shape)
-        return expected, {name: torch.empty(shape) for name, shape in tc_clip_shapes(sizes, more).items()}
+    shapes: Mapping[str, tuple[int, ...]]
+    if is_tc_clip and to in ("ours", "tc_clip"):
+        more = {name: tensor for name, tensor in found.items() if is_tc_clip_entry(name)}
+        shapes = tc_clip_shapes(sizes, more)
+    elif to in ("ours", "vifi"):
+        more = {name: tensor for name, tensor in found.items() if is_vifi_entry(name)}
+        shapes = vifi_shapes(sizes, more)
+    else:
+        return {}, {}
+    return more, {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
 
 
 def _place(result: Conversion, name: str, tensor: Tensor, place: dict[str, Tensor] | None, rules: Rules) -> None:
@@ -191,7 +216,7 @@ def _group(name: str) -> str:
         return f"*.{last}"
     if match := _ADAPTER.match(name):
         return f"*.{match[1].rstrip('.')}*"
-    if name.endswith(BIAS_TABLE):
+    if name == VISION_PROMPT or name.endswith((BIAS_TABLE, DEEP_PROMPT)):
         return f"*.{last}"
     first, dot, _ = name.partition(".")
     return f"{first}.*" if dot else first
@@ -213,8 +238,8 @@ def groups(names: Iterable[str]) -> Counter[str]:
 def target_state(conversion: Conversion, to: TargetLayout) -> dict[str, Tensor]:
     """Name the converted weights as the target layout does; every tensor has memory of its own."""
     clip = conversion.clip | conversion.adapters
-    if to == "tc_clip":
-        state = tc_clip_names(clip | conversion.beside)
+    if to in _ENCODER_LAYOUTS:
+        state = encoder_names(clip | conversion.beside, projections_apart=to == "tc_clip")
     else:
         prefix = CLIP_PREFIX if to == "ours" else ""
         state = {prefix + name: tensor for name, tensor in clip.items()} | conversion.beside
@@ -233,10 +258,10 @@ def write_weights(
     """Write converted weights, whole or not at all; missing folders are made.
 
     A safetensors file has the activation, and the licence if there is one, in its metadata. Otherwise ours is
-    ``{"model_state": ..., "clip_activation": ..., "license": ...}``, and TC-CLIP's has ``"model"`` for the first of
-    them. OpenAI's layout is a plain state dict with the sizes that OpenAI's own has, which stand for QuickGELU; with
-    GELU, or a licence, it is ``{"state_dict": ..., "clip_activation": ..., "license": ...}``, which OpenAI's package
-    refuses: it is made for QuickGELU.
+    ``{"model_state": ..., "clip_activation": ..., "license": ...}``; those of OST, ViFi-CLIP and TC-CLIP have
+    ``"model"`` for the first of them. OpenAI's layout is a plain state dict with the sizes that OpenAI's own has, which
+    stand for QuickGELU; with GELU, or a licence, it is ``{"state_dict": ..., "clip_activation": ..., "license": ...}``,
+    which OpenAI's package refuses: it is made for QuickGELU.
 
     Args:
         conversion: without faults.
@@ -263,7 +288,7 @@ def write_weights(
     content: dict[str, Any]
     if to == "ours":
         content = {"model_state": state, **record}
-    elif to == "tc_clip":
+    elif to in _ENCODER_LAYOUTS:
         content = {"model": state, **record}
     elif activation == "quick_gelu" and not license_:
         sizes = conversion.sizes

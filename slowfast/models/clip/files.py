@@ -25,8 +25,8 @@ ACTIVATION_ENTRY = "clip_activation"
 
 LICENSE_ENTRY = "license"
 """Where our files name, likewise, the licence of the weights that they were made from."""
-NON_COMMERCIAL = "CC-BY-NC-4.0"
-"""Licence of TC-CLIP's published weights."""
+PUBLISHED_UNDER = {"tc_clip": ("TC-CLIP", "CC-BY-NC-4.0"), "ost": ("OST", "CC-BY-NC-SA-4.0")}
+"""Layout -> whose it is, and the licence of the weights that its authors published; both are non-commercial."""
 _LONGEST_LICENSE = 200
 
 TORCHSCRIPT = "TorchScript archive"
@@ -109,16 +109,21 @@ class WeightFile:
             )
         return config.activation
 
-    def license(self) -> str:
+    def license(self, *, strip_prefix: str = "") -> str:
         """Licence of the weights, as far as it is known to bind whoever uses them; "" where nothing says so.
+
+        Args:
+            strip_prefix: what the names of interest have before those of their layout.
 
         Raises:
             ValueError: if the entries of two layouts are mixed.
         """
         if self.recorded_license or self.recorded is not None or not isinstance(self.state, Mapping):
             return self.recorded_license  # a file of ours, which says the activation, would say the licence too
-        names = [without_wrappers(str(name)) for name in self.state]
-        return NON_COMMERCIAL if find_layout(names, source=str(self.path)) == "tc_clip" else ""
+        short = [name for name in (without_wrappers(str(name)) for name in self.state) if name.startswith(strip_prefix)]
+        names = [without_wrappers(name.removeprefix(strip_prefix)) for name in short]
+        layout = find_layout(names, source=str(self.path))
+        return PUBLISHED_UNDER[layout][1] if layout in PUBLISHED_UNDER else ""
 
 
 def joined_licenses(licenses: Iterable[str]) -> str:

@@ -63,16 +63,23 @@ class Layout:
     Attributes:
         title: what to call it in a report.
         marks: names, or beginnings of names that end with a dot, of which the layout has at least one.
+        without: likewise, of which it has none.
         rename: sorts a state dict without wrappers' prefixes into a result.
     """
 
     title: str
     marks: tuple[str, ...]
     rename: Callable[[Mapping[str, Tensor], Renamed], None]
+    without: tuple[str, ...] = ()
 
     def is_of(self, names: Iterable[str]) -> bool:
-        """Whether one of the names is the layout's."""
-        return any(name == mark or (mark[-1] == "." and name.startswith(mark)) for name in names for mark in self.marks)
+        """Whether the names are the layout's."""
+        names = list(names)
+        return _has_one(names, self.marks) and not _has_one(names, self.without)
+
+
+def _has_one(names: Iterable[str], marks: tuple[str, ...]) -> bool:
+    return any(name == mark or (mark[-1] == "." and name.startswith(mark)) for name in names for mark in marks)
 
 
 def unwrapped(state: Mapping[str, Tensor], *, source: str, strip_prefix: str = "") -> dict[str, Tensor]:
@@ -118,7 +125,7 @@ def find_layout(names: Iterable[str], *, source: str) -> str | None:
     """
     names = list(names)
     found = [key for key, layout in LAYOUTS.items() if layout.is_of(names)]
-    for special, general in _SPECIAL.items():
+    for special, general in _SPECIAL:
         if special in found and general in found:
             found.remove(general)
     if len(found) > 1:
@@ -141,13 +148,13 @@ def clip_names(state: Mapping[str, Tensor], *, source: str, layout: str = AUTO, 
     plain = unwrapped(state, source=source, strip_prefix=strip_prefix)
     _refuse_relatives(plain, source=source)
     found = find_layout(plain, source=source)
-    if layout != AUTO and found != layout and not {found, layout} <= {"openai", "open_clip"}:
+    if layout not in (AUTO, found) and (found, layout) not in _ALSO_CALLED:
         raise ValueError(
             f"{source}: no entry has a name of the layout {layout} "
             f"({LAYOUTS[layout].title}: {', '.join(LAYOUTS[layout].marks)}); found {_examples(plain)}"
         )
     if found is None:
-        raise ValueError(f"{source}: not a CLIP state dict: {_hint(plain)}")
+        raise ValueError(f"{source}: not a CLIP state dict: {unknown_names(plain)}")
     result = Renamed(source=source, layout=found)
     LAYOUTS[found].rename(plain, result)
     return result
@@ -173,7 +180,8 @@ def _refuse_relatives(names: Mapping[str, Tensor], *, source: str) -> None:
             raise ValueError(f"{source}: {what}")
 
 
-def _hint(names: Mapping[str, Tensor]) -> str:
+def unknown_names(names: Mapping[str, Tensor]) -> str:
+    """What to say of names without wrappers' prefixes of which none is CLIP's: some of them, and what would do."""
     text = f"found {len(names)} entries such as {_examples(names)}" if names else "found no entries"
     for mark in ("visual.conv1.weight", "vision_model.embeddings.class_embedding", "image_encoder.conv1.weight"):
         for name in names:
@@ -182,7 +190,8 @@ def _hint(names: Mapping[str, Tensor]) -> str:
                 prefix = name.removesuffix(mark)
                 prefix = prefix.removesuffix(CLIP_PREFIX) or prefix
                 return f"{text}; tools/convert_weights.py with --strip-prefix {prefix} reads it"
-    return text
+    known = [layout.marks[0] for key, layout in LAYOUTS.items() if (key, "vifi") not in _SPECIAL]
+    return f"{text}; known are names that begin with {', '.join(known)}"
 
 
 def _examples(names: Iterable[str], count: int = 2) -> str:
@@ -281,16 +290,41 @@ def _join_projections(state: dict[str, Tensor]) -> None:
 
 # --- those of ViFi-CLIP and OST ---
 
+PROMPT_CONTEXT = "prompt_learner.ctx"
+"""Learned words of the prompt, which TC-CLIP has beside CLIP, and ViFi-CLIP where it learns prompts."""
+VISION_PROMPT = "visual.VPT"
+"""What ViFi-CLIP with learned prompts adds to the tokens of a frame."""
+DEEP_PROMPT = ".VPT_shallow"
+"""And what takes the place of learned words and tokens before a later block."""
+_ENCODERS = ("image_encoder.", "text_encoder.")
 _TEXT_OF_A_LABEL_SET = tuple(
     f"prompt_learner.{name}" for name in ("complete_text_embeddings", "token_prefix", "token_suffix")
 )
 
 
+def _require_encoders(state: Mapping[str, Tensor], *, source: str) -> None:
+    """Say which tower has a name that nobody knows, instead of what it lacks for that.
+
+    Raises:
+        ValueError: if one of the towers is not there, and something else is.
+    """
+    strange = [name for name in state if not name.startswith((*_ENCODERS, "prompt_learner.", "logit_scale"))]
+    for encoder in _ENCODERS:
+        if strange and not any(name.startswith(encoder) for name in state):
+            raise ValueError(
+                f"{source}: not a CLIP state dict: found {len(strange)} entries such as {_examples(strange)}; known "
+                f"are {' and '.join(_ENCODERS)}, and none begins with {encoder}"
+            )
+
+
 def _from_vifi(state: Mapping[str, Tensor], result: Renamed) -> None:
-    """``image_encoder.`` and ``text_encoder.`` before OpenAI's names."""
+    """``image_encoder.`` and ``text_encoder.`` before OpenAI's names, beside learned words."""
+    _require_encoders(state, source=result.source)
     for name, tensor in state.items():
         if name in _TEXT_OF_A_LABEL_SET:
             result.left.append(name)
+        elif name == PROMPT_CONTEXT:
+            result.beside[name] = tensor
         elif name.startswith("image_encoder."):
             result.add("visual." + name.removeprefix("image_encoder."), tensor)
         else:
@@ -299,15 +333,15 @@ def _from_vifi(state: Mapping[str, Tensor], result: Renamed) -> None:
 
 # --- TC-CLIP's ---
 
-PROMPT_CONTEXT = "prompt_learner.ctx"
 PROMPT_GENERATION = "prompt_generation_layer."
-"""What TC-CLIP has beside CLIP: learned words of the prompt, and the layers that change them for each video."""
+"""What TC-CLIP has beside CLIP and learned words of the prompt: the layers that change these for each video."""
 BIAS_TABLE = "attn.local_global_bias_table"
 """And in the blocks of its image tower."""
 
 
 def _from_tc_clip(state: Mapping[str, Tensor], result: Renamed) -> None:
     """As ViFi-CLIP's, but for the image tower's projections of queries, keys and values, which are apart."""
+    _require_encoders(state, source=result.source)
     for name, tensor in state.items():
         short = name.removeprefix("text_encoder.")
         if name in _TEXT_OF_A_LABEL_SET:
@@ -321,14 +355,15 @@ def _from_tc_clip(state: Mapping[str, Tensor], result: Renamed) -> None:
     _join_projections(result.clip)
 
 
-def tc_clip_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Bring a TC-CLIP's weights, without its table of tokens, to the names of its official checkpoints.
+def encoder_names(state: Mapping[str, Tensor], *, projections_apart: bool) -> dict[str, Tensor]:
+    """Bring weights to the names of the official checkpoints of OST, ViFi-CLIP or TC-CLIP.
 
     Args:
-        state: CLIP under OpenAI's names, and what TC-CLIP adds under the names of our checkpoints.
+        state: CLIP under OpenAI's names, and what a method adds under the names of our checkpoints.
+        projections_apart: whether each third of the image tower's packed projections is a tensor of its own (TC-CLIP).
 
     Returns:
-        Tensors by their official names; each third of a packed projection is a tensor of its own.
+        Tensors by their official names.
     """
     found: dict[str, Tensor] = {}
     for name, tensor in state.items():
@@ -336,7 +371,7 @@ def tc_clip_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             found[name] = tensor
         elif not name.startswith("visual."):
             found["text_encoder." + name] = tensor
-        elif ".attn.in_proj_" in name:
+        elif projections_apart and ".attn.in_proj_" in name:
             start, kind = name.removeprefix("visual.").split("in_proj_")
             for letter, part in zip("qkv", tensor.chunk(3), strict=True):
                 found[f"image_encoder.{start}{letter}_proj.{kind}"] = part
@@ -362,7 +397,13 @@ LAYOUTS: dict[str, Layout] = {
         rename=_from_openai,
     ),
     "hf": Layout(title="Hugging Face CLIPModel", marks=("vision_model.", "text_model."), rename=_from_hugging_face),
-    "vifi": Layout(title="ViFi-CLIP and OST", marks=("image_encoder.", "text_encoder."), rename=_from_vifi),
+    "ost": Layout(
+        title="OST, a ViFi-CLIP with its table of tokens",
+        marks=("text_encoder.token_embedding.",),
+        without=("prompt_learner.",),  # a relative of ViFi-CLIP that saves the table is not of OST's authors
+        rename=_from_vifi,
+    ),
+    "vifi": Layout(title="ViFi-CLIP", marks=_ENCODERS, rename=_from_vifi),
     "tc_clip": Layout(
         title="TC-CLIP",
         marks=("image_encoder.transformer.resblocks.0.attn.q_proj.", f"text_encoder.{PROMPT_GENERATION}"),
@@ -371,8 +412,11 @@ LAYOUTS: dict[str, Layout] = {
 }
 """Layout by the name that --from takes."""
 
-_SPECIAL = {"open_clip": "openai", "tc_clip": "vifi"}
-"""Layouts that have names of another layout too: open_clip's image tower OpenAI's, TC-CLIP's towers ViFi-CLIP's."""
+_SPECIAL = (("open_clip", "openai"), ("tc_clip", "ost"), ("tc_clip", "vifi"), ("ost", "vifi"))
+"""Layouts that have names of another layout too, and go before it: open_clip's image tower has OpenAI's, for one."""
+
+_ALSO_CALLED = (("openai", "open_clip"), ("open_clip", "openai"), ("ost", "vifi"))
+"""(layout that is found, another that --from may have asked for)."""
 
 _RELATIVES = tuple(
     (re.compile(pattern), what)

@@ -18,9 +18,10 @@ from torch import Tensor
 from slowfast.models.clip.arch import PUBLISHED, ClipSizes, PublishedClip, published_clip
 from slowfast.models.clip.files import TORCHSCRIPT, read_weight_file
 from slowfast.models.clip.layers import Activation
-from slowfast.models.clip.layouts import PROMPT_CONTEXT, clip_names, require_token_embedding
+from slowfast.models.clip.layouts import PROMPT_CONTEXT, PROMPT_GENERATION, Renamed, clip_names, require_token_embedding
 from slowfast.models.clip.model import CLIP
 from slowfast.models.clip.torchscript import is_torchscript
+from slowfast.models.clip.vifi_entries import is_vifi_entry
 from slowfast.utils.io import expanded, sha256_file
 from slowfast.utils.logging import get_logger
 
@@ -174,14 +175,27 @@ def clip_entries(state: Mapping[str, Tensor], *, source: str) -> dict[str, Tenso
         ValueError: if there is no CLIP inside, or one whose text tower is not complete without what is beside it.
     """
     renamed = clip_names(state, source=source)
-    if PROMPT_CONTEXT in renamed.beside:
-        raise ValueError(
-            f"{source}: holds a TC-CLIP, which is more than a CLIP; as weights of METHOD tc_clip it is loaded by "
-            "TRAIN.CUSTOM_LOAD or TEST.CUSTOM_LOAD True with CUSTOM_LOAD_FILE"
-        )
+    _refuse_prompts(renamed, source=source)
     require_token_embedding(renamed, source=source)
     ClipSizes.from_state_dict(renamed.clip, source=source)
     return renamed.clip
+
+
+def _refuse_prompts(renamed: Renamed, *, source: str) -> None:
+    """Refuse a model whose learned prompts would be dropped without a word if it were taken for a CLIP."""
+    prompts = [name for name in (*renamed.beside, *renamed.clip) if is_vifi_entry(name)]
+    if not prompts:
+        return
+    if renamed.layout == "tc_clip" or any(name.startswith(PROMPT_GENERATION) for name in renamed.beside):
+        what, method = "a TC-CLIP", "tc_clip"
+    elif renamed.layout == "vifi" or prompts != [PROMPT_CONTEXT]:
+        what, method = "a ViFi-CLIP with learned prompts", "vifi_clip"
+    else:  # in our layout, a TC-CLIP without its options and a ViFi-CLIP with prompts for texts alone are the same
+        what, method = "a TC-CLIP or a ViFi-CLIP with learned prompts", "tc_clip or vifi_clip"
+    raise ValueError(
+        f"{source}: holds {what}, which is more than a CLIP; as weights of METHOD {method} it is loaded by "
+        "TRAIN.CUSTOM_LOAD or TEST.CUSTOM_LOAD True with CUSTOM_LOAD_FILE"
+    )
 
 
 def _parameters_of_archive(tensors: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:

@@ -277,6 +277,19 @@ def test_patching_mixes_in_fp32_and_copies_the_rest():
     assert torch.equal(state["model.b"], torch.zeros(2))
 
 
+def test_patching_mixes_every_weight_of_clip(tiny_state):
+    """OST's share of 0.2 for both towers, the table of tokens and the logarithm of the scale."""
+    raw = {**tiny_state, "logit_scale": torch.tensor(4.6052)}
+    tuned = {f"model.{name}": tensor + 1 for name, tensor in raw.items()} | {"model.logit_scale": torch.tensor(4.7)}
+    patched = av.patch_state(raw, tuned, ratio=0.2)
+    assert patched.keys() == tuned.keys()
+    assert {"model.logit_scale", "model.token_embedding.weight", "model.visual.positional_embedding"} < patched.keys()
+    assert patched["model.logit_scale"].item() == pytest.approx(4.68104, abs=1e-6)
+    for name, tensor in raw.items():
+        expected = 0.2 * tensor.double() + 0.8 * tuned[f"model.{name}"].double()
+        torch.testing.assert_close(patched[f"model.{name}"].double(), expected, atol=1e-6, rtol=1e-6)
+
+
 def test_positions_of_every_frame_are_mixed_with_those_of_clip():
     name = "visual.positional_embedding"
     tuned = {f"model.{name}": torch.arange(12.0).view(2, 3, 2)}

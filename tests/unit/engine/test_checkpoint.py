@@ -254,7 +254,7 @@ def test_safetensors(tmp_path):
     assert (read.epoch, read.optimizer_state, read.activation) == (None, None, "gelu")
     save_file({"fc.weight": torch.ones(2)}, tmp_path / "y.safetensors")
     with pytest.raises(
-        ValueError, match=r"y\.safetensors: not a checkpoint: no dict of tensors .* \(found fc\.weight\)$"
+        ValueError, match=r"y\.safetensors: not a checkpoint: found 1 entries such as fc\.weight; known are names that"
     ):
         ck.read_checkpoint(tmp_path / "y.safetensors")
 
@@ -272,6 +272,39 @@ def test_foreign_clips_get_our_names(tmp_path, wrap):
     assert set(read.model_state) == {f"model.{name}" for name in ours}
     assert all(torch.equal(read.model_state[f"model.{name}"], tensor) for name, tensor in ours.items())
     assert (read.epoch, read.extra, read.activation) == (None, {}, "quick_gelu")
+
+
+def test_learned_prompts_of_vifi_get_our_names(tmp_path):
+    """With a table of tokens, which a file of official code lacks: then the converter is the way."""
+    theirs = {f"module.text_encoder.{name}": t for name, t in small_clip().items() if not name.startswith("visual.")}
+    theirs["module.logit_scale"] = theirs.pop("module.text_encoder.logit_scale")
+    prompts = {
+        "prompt_learner.ctx": "prompt_learner.ctx",
+        "image_encoder.VPT": "model.visual.VPT",
+        "image_encoder.transformer.resblocks.1.VPT_shallow": "model.visual.transformer.resblocks.1.VPT_shallow",
+        "text_encoder.transformer.resblocks.1.VPT_shallow": "model.transformer.resblocks.1.VPT_shallow",
+    }
+    torch.save({"model": theirs | {f"module.{name}": torch.ones(2) for name in prompts}}, tmp_path / "vifi.pth")
+    assert set(prompts.values()) < set(ck.read_checkpoint(tmp_path / "vifi.pth").model_state)
+
+
+def test_a_licence_of_published_weights_is_that_of_their_layout(tmp_path):
+    theirs = {"module.image_encoder.proj": torch.ones(2), "module.text_encoder.token_embedding.weight": torch.ones(2)}
+    torch.save({"model": theirs}, tmp_path / "ost.pth")
+    assert ck.read_checkpoint(tmp_path / "ost.pth").license == "CC-BY-NC-SA-4.0"
+    torch.save({"model": theirs, "clip_activation": "quick_gelu"}, tmp_path / "own.pth")
+    assert ck.read_checkpoint(tmp_path / "own.pth").license == ""
+
+
+@pytest.mark.parametrize("tower", ["image_encoder.", "text_encoder."])
+def test_a_foreign_clip_with_a_wrong_prefix(tmp_path, tower):
+    theirs = {f"module.{name}proj": torch.ones(2) for name in {"image_encoder.", "text_encoder."} - {tower}}
+    torch.save({"model": theirs | {"module.encoder.proj": torch.ones(2)}}, tmp_path / "x.pth")
+    with pytest.raises(ValueError, match=rf"found 1 entries such as encoder\.proj; known are .* begins with {tower}$"):
+        ck.read_checkpoint(tmp_path / "x.pth")
+    torch.save({"model": {"module.encoder.proj": torch.ones(2)}, "epoch": 1}, tmp_path / "x.pth")
+    with pytest.raises(ValueError, match=r"x\.pth: not a checkpoint: found 1 entries such as encoder\.proj; known are"):
+        ck.read_checkpoint(tmp_path / "x.pth")
 
 
 def test_vifi_without_its_table_of_tokens(tmp_path):

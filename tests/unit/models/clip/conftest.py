@@ -78,6 +78,41 @@ def vifi(state, sizes):
     return found
 
 
+def vifi_prompted(state, sizes):
+    """ViFi-CLIP with prompts in all blocks of both towers, learned on a bridge model that stays as it is."""
+    found = vifi(state, sizes)
+    del found["module.prompt_learner.complete_text_embeddings"]
+    return {
+        **found,
+        **{name: tensor.clone() for name, tensor in VIFI_PROMPTS.items()},
+        "module.prompt_learner.token_prefix": torch.zeros(4, 1, 64),
+        "module.prompt_learner.token_suffix": torch.zeros(4, 10, 64),
+    }
+
+
+VIFI_PROMPTS = {
+    "module.prompt_learner.ctx": torch.linspace(0, 1, 5 * 64).view(5, 64),
+    "module.text_encoder.transformer.resblocks.1.VPT_shallow": torch.linspace(1, 2, 5 * 64).view(5, 64),
+    "module.image_encoder.VPT": torch.linspace(2, 3, 3 * 128).view(3, 128),
+    "module.image_encoder.transformer.resblocks.1.VPT_shallow": torch.linspace(3, 4, 3 * 128).view(3, 128),
+    "module.image_encoder.transformer.resblocks.2.VPT_shallow": torch.linspace(4, 5, 3 * 128).view(3, 128),
+}
+"""What that adds to the small CLIP: 5 words of width 64 in two blocks, 3 tokens of width 128 in three."""
+
+
+def vifi_prompted_ours(state):
+    """The same under the names of our checkpoints."""
+    prompts = list(VIFI_PROMPTS.values())
+    return {
+        **{f"model.{name}": tensor for name, tensor in state.items()},
+        "prompt_learner.ctx": prompts[0],
+        "model.transformer.resblocks.1.VPT_shallow": prompts[1],
+        "model.visual.VPT": prompts[2],
+        "model.visual.transformer.resblocks.1.VPT_shallow": prompts[3],
+        "model.visual.transformer.resblocks.2.VPT_shallow": prompts[4],
+    }
+
+
 TC_CLIP = {
     "local_global_bias_table": {1: torch.arange(4.0).view(2, 1, 2), 2: -torch.arange(4.0).view(2, 1, 2)},
     "ctx": torch.linspace(0, 1, 4 * 64).view(4, 64),
@@ -157,6 +192,7 @@ WRITERS = {
     "hf": hugging_face,
     "ost": ost,
     "vifi": vifi,
+    "vifi_prompted": vifi_prompted,
     "tc_clip": tc_clip,
     "pyslowfast": pyslowfast,
     "pyslowfast_parallel": pyslowfast_parallel,
@@ -186,9 +222,21 @@ def small_state(small_sizes):
 
 
 @pytest.fixture(scope="session")
+def in_layout_of():
+    """Writes a CLIP of any sizes in the layout of a name."""
+    return lambda name, state, sizes: WRITERS[name](dict(state), sizes)
+
+
+@pytest.fixture(scope="session")
 def in_layout(small_state, small_sizes):
     """Writes the small CLIP in the layout of a name."""
     return lambda name: WRITERS[name](dict(small_state), small_sizes)
+
+
+@pytest.fixture(scope="session")
+def vifi_prompted_state(small_state):
+    """A ViFi-CLIP with learned prompts under the names of our checkpoints."""
+    return vifi_prompted_ours(small_state)
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,15 @@
+from collections import Counter
+
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 from slowfast.engine.checkpoint import read_checkpoint
+from slowfast.models.clip.arch import PUBLISHED
 from slowfast.models.clip.convert import Rules, check_target, convert, groups, target_state, write_weights
 from slowfast.models.clip.files import read_weight_file
+from slowfast.models.clip.model import CLIP
 from slowfast.models.clip.weights import clip_activation, weights_license
 
 ADAPTERS = {
@@ -23,6 +27,9 @@ BESIDE = {
     "head": torch.randn(3, 2),
     "prompt_embed": torch.randn(4, 2),
 }
+
+
+BLOCK = "transformer.resblocks."
 
 
 def assert_same(found, expected):
@@ -172,9 +179,128 @@ def test_vifi_with_the_table_of_raw_clip(in_layout, small_state):
     assert wrong.faults == {"wrong shape": ["token_embedding.weight is (50, 32) instead of (50, 64)"]}
 
 
-def test_learned_prompts_of_vifi_are_unexpected(in_layout):
-    state = in_layout("ost") | {"module.prompt_learner.ctx": torch.ones(4, 64)}
-    assert convert(state, Rules(), source="f").faults == {"unexpected": ["prompt_learner.ctx"]}
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_ost_to_ours_and_back(in_layout, tmp_path, suffix):
+    official = in_layout("ost")
+    write_weights(convert(official, Rules(), source="f"), tmp_path / f"x{suffix}", to="ours", activation="quick_gelu")
+    back = convert(read_weight_file(tmp_path / f"x{suffix}").tensors(), Rules(to="ost"), source="f")
+    assert (back.faults, back.left) == ({}, {})
+    write_weights(back, tmp_path / f"y{suffix}", to="ost", activation="quick_gelu")
+    file = read_weight_file(tmp_path / f"y{suffix}")
+    assert (file.entry, file.recorded_license) == ("" if suffix == ".safetensors" else "model", "")
+    assert_same(file.tensors(), official)
+
+
+def test_full_size_ost_and_vifi(in_layout_of):
+    """Every entry of the official models of ViT-B/16 has its place in CLIP."""
+    sizes = PUBLISHED["vitb16"].sizes
+    with torch.device("meta"):
+        clip = CLIP(sizes).state_dict()
+        official = {name: in_layout_of(name, clip, sizes) for name in ("ost", "vifi")}
+    towers = Counter(name.split(".")[1] for name in official["ost"])
+    assert towers == {"image_encoder": 152, "text_encoder": 149, "logit_scale": 1}
+    assert sum(tensor.numel() for tensor in official["ost"].values()) == 149_620_737
+    for name, table in (("ost", None), ("vifi", clip["token_embedding.weight"])):
+        found = convert(official[name], Rules(), source="f", token_embedding=table)
+        assert (found.faults, len(found.clip)) == ({}, 302)
+
+
+@pytest.mark.parametrize("name", ["vifi", "vifi_prompted"])
+def test_vifi_to_ours_and_back(in_layout, small_state, vifi_prompted_state, tmp_path, name):
+    """Bit by bit, but for the texts of the training classes."""
+    official = in_layout(name)
+    found = convert(official, Rules(), source="f", token_embedding=small_state["token_embedding.weight"])
+    assert found.faults == {}
+    if name == "vifi_prompted":
+        assert (groups(found.adapters), groups(found.beside)) == (
+            {"*.VPT": 1, "*.VPT_shallow": 3},
+            {"prompt_learner.*": 1},
+        )
+        assert found.left == {"prompt_learner.*": 2}
+    write_weights(found, tmp_path / "x.pth", to="ours", activation="quick_gelu")
+    state = read_checkpoint(tmp_path / "x.pth").model_state
+    assert_same(state, vifi_prompted_state if name == "vifi_prompted" else ours(small_state))
+    back = convert(state, Rules(to="vifi"), source="f")
+    assert (back.faults, back.left) == ({}, {"token_embedding.*": 1})
+    write_weights(back, tmp_path / "y.pth", to="vifi", activation="quick_gelu")
+    content = torch.load(tmp_path / "y.pth", weights_only=True)
+    assert content.keys() == {"model", "clip_activation"}
+    texts = ("complete_text_embeddings", "token_prefix", "token_suffix")
+    assert_same(content["model"], {key: t for key, t in official.items() if not key.endswith(texts)})
+
+
+def test_a_tuned_table_of_tokens_is_not_left_in_silence(in_layout):
+    found = convert(in_layout("ost"), Rules(to="vifi"), source="f")
+    assert found.faults == {"unexpected": ["token_embedding.weight"]}
+    found = convert(in_layout("ost"), Rules(to="vifi", leave=("token_embedding.*",)), source="f")
+    assert (found.faults, found.left) == ({}, {"token_embedding.*": 1})
+
+
+@pytest.mark.parametrize(
+    ("change", "faults"),
+    [
+        ({"prompt_learner.ctx": None}, {"missing": ["prompt_learner.ctx"]}),
+        ({"model.visual.VPT": None}, {"missing": ["visual.VPT"]}),
+        ({f"model.visual.{BLOCK}1.VPT_shallow": None}, {"missing": [f"visual.{BLOCK}1.VPT_shallow"]}),
+        (
+            {f"model.visual.{BLOCK}0.VPT_shallow": torch.ones(3, 128)},
+            {"unexpected": [f"visual.{BLOCK}0.VPT_shallow"]},
+        ),
+        (
+            {f"model.{BLOCK}1.VPT_shallow": torch.ones(4, 64)},
+            {"wrong shape": [f"{BLOCK}1.VPT_shallow is (4, 64) instead of (5, 64)"]},
+        ),
+        ({"model.visual.VPT": torch.ones(3, 64)}, {"wrong shape": ["visual.VPT is (3, 64) instead of (3, 128)"]}),
+        (
+            {"prompt_learner.ctx": torch.ones(5, 2)},
+            {"wrong shape": ["prompt_learner.ctx is (5, 2) instead of (5, 64)"]},
+        ),
+        ({"prompt_learner.more": torch.ones(5)}, {"unexpected": ["prompt_learner.more"]}),
+        ({"model.visual.VPT_deep": torch.ones(5)}, {"unexpected": ["visual.VPT_deep"]}),
+        (
+            {f"model.visual.{BLOCK}2.attn.local_global_bias_table": torch.ones(2, 1, 2)},
+            {"unexpected": 1},
+        ),
+    ],
+)
+@pytest.mark.parametrize("to", ["ours", "vifi"])
+def test_faults_of_prompts(vifi_prompted_state, change, faults, to):
+    state = {name: t for name, t in (vifi_prompted_state | change).items() if t is not None}
+    found = convert(state, Rules(to=to), source="f").faults
+    if faults == {"unexpected": 1}:  # to ours, half of a TC-CLIP and half of a ViFi-CLIP
+        assert found["unexpected"]
+    else:
+        assert found == faults
+
+
+def test_prompts_of_some_blocks_and_of_texts_alone(vifi_prompted_state):
+    shallow = {name: t for name, t in vifi_prompted_state.items() if not name.endswith("VPT_shallow")}
+    texts = {
+        name: t for name, t in vifi_prompted_state.items() if not name.startswith("model.visual.") or "VPT" not in name
+    }
+    for state in (shallow, texts):
+        for to in ("ours", "vifi"):
+            assert convert(state, Rules(to=to), source="f").faults == {}
+
+
+@pytest.mark.parametrize("to", ["openai", "ost"])
+def test_clip_has_no_place_for_prompts(vifi_prompted_state, small_state, to):
+    found = convert(vifi_prompted_state, Rules(to=to), source="f")
+    assert (set(found.faults), len(found.unexpected)) == ({"unexpected"}, 5)
+    found = convert(vifi_prompted_state, Rules(to=to, leave=("*.VPT", "*.VPT_shallow", "prompt_learner.*")), source="f")
+    assert found.faults == {}
+    assert_same(found.clip, small_state)
+
+
+@pytest.mark.parametrize("to", ["ost", "vifi"])
+def test_adapters_have_no_place_in_vifi(checkpoint, to):
+    found = convert(checkpoint, Rules(to=to), source="f")
+    assert set(found.unexpected) == {*ADAPTERS, "head", "prompt_embed"}
+    assert found.left["projector_v.*"] == 1
+
+
+def test_a_tc_clip_is_no_vifi(tc_clip_state):
+    assert len(convert(tc_clip_state, Rules(to="vifi"), source="f").unexpected) == 16
 
 
 def test_tc_clip_to_ours_and_back(in_layout, small_state, tc_clip_state, tmp_path):

@@ -4,9 +4,12 @@ import hashlib
 import importlib.util
 import json
 import os
+import pickletools
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -136,7 +139,7 @@ def test_a_wrong_prefix_fails(run, in_layout, small_state, tmp_path):
 def test_a_layout_that_the_source_does_not_have(run, save, tmp_path):
     status, _, error = run(save("hf"), tmp_path / "x.pth", "--from", "vifi")
     assert status == 1
-    assert "no entry has a name of the layout vifi (ViFi-CLIP and OST: image_encoder., text_encoder.)" in error
+    assert "no entry has a name of the layout vifi (ViFi-CLIP: image_encoder., text_encoder.)" in error
 
 
 def test_missing_entries(run, save, tmp_path):
@@ -205,7 +208,8 @@ def test_vifi_needs_raw_clip_for_the_tokens(run, save, small_state, tmp_path):
     status, report, _ = run(source, tmp_path / "x.pth", "--clip", clip)
     assert status == 0
     assert report["BORROWED"].startswith(f"token_embedding.weight from {clip}, since {source} has none")
-    assert report["layout"] == "vifi: ViFi-CLIP and OST"
+    assert report["layout"] == "vifi: ViFi-CLIP"
+    assert "LICENCE" not in report
     assert_same(load_clip_state_dict(tmp_path / "x.pth"), small_state)
     status, _, error = run(save("ost", wrap="model"), tmp_path / "y.pth", "--clip", clip)
     assert (status, error) == (1, f"--clip {clip}: {source} has a token_embedding.weight of its own")
@@ -239,6 +243,101 @@ def test_a_pickle_with_foreign_objects(run, in_layout, small_state, tmp_path):
     assert "kind         torch.save, read for its tensors alone, entry model, 74 tensors\n" in done.stdout
     assert not mark.exists()
     assert_same(load_clip_state_dict(target), small_state)
+
+
+@pytest.fixture
+def ost_file(in_layout, tmp_path):
+    """A checkpoint as OST's authors published it: with settings of yacs, a set in them, and the optimiser's state."""
+    from yacs.config import CfgNode
+
+    settings = CfgNode({"TRAIN": {"EPOCHS": 10}, "BASE": [""]})
+    settings.freeze()
+    state = in_layout("ost")
+    moments = {i: {"step": 1, "exp_avg": torch.zeros_like(t)} for i, t in enumerate(state.values())}
+    more = {"lr_scheduler": {"t": 1}, "max_accuracy": 77.1, "epoch": 9, "config": settings}
+    path = tmp_path / "OST_10_epochs_k400_finetuned.pth"
+    torch.save({"model": state, "optimizer": {"state": moments}, **more}, path)
+    with zipfile.ZipFile(path) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("data.pkl"))
+        assert {"__builtin__ set", "yacs.config CfgNode"} <= {a for _, a, _ in pickletools.genops(archive.read(name))}
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_an_official_ost_checkpoint(run, ost_file, in_layout, small_state, tmp_path, suffix):
+    ours, official = tmp_path / f"ours{suffix}", tmp_path / f"official{suffix}"
+    status, report, _ = run(ost_file, ours, "--allow-pickle")
+    assert status == 0
+    assert report["layout"] == "ost: OST, a ViFi-CLIP with its table of tokens"
+    assert report["loaded"] == "74 of CLIP's 74 entries"
+    assert (report["prefix"], report["left behind"], report["missing"]) == ("module.", "nothing", "0")
+    assert report["LICENCE"] == (
+        "CC-BY-NC-SA-4.0, non-commercial: that of the weights that OST's authors published; recorded, and passed on "
+        "to what is made of it"
+    )
+    assert_same(load_clip_state_dict(ours), small_state)
+    status, report, _ = run(ours, official, "--to", "ost")
+    assert (status, report["left behind"]) == (0, "nothing")
+    assert_same(read_weight_file(official).tensors(), in_layout("ost"))
+    assert run(ours, tmp_path / f"openai{suffix}", "--to", "openai")[0] == 0
+    for name in ("ours", "official", "openai"):
+        assert weights_license(tmp_path / f"{name}{suffix}") == "CC-BY-NC-SA-4.0"
+
+
+def test_the_licence_is_told_behind_a_prefix(run, in_layout, tmp_path):
+    state = {f"net.{name.removeprefix('module.')}": tensor for name, tensor in in_layout("ost").items()}
+    torch.save({**state, "visual.proj": torch.ones(1)}, tmp_path / "x.pth")
+    status, report, _ = run(
+        tmp_path / "x.pth", tmp_path / "y.pth", "--strip-prefix", "net.", "--activation", "quick_gelu"
+    )
+    assert (status, report["left behind"]) == (0, "visual.* 1")
+    assert report["LICENCE"].startswith("CC-BY-NC-SA-4.0, non-commercial: that of the weights that OST's")
+
+
+def test_own_weights_in_the_layout_of_ost_have_no_licence(run, small_state, tmp_path):
+    torch.save({"model_state": {f"model.{name}": t for name, t in small_state.items()}}, tmp_path / "own.pth")
+    for source, target, to in (("own", "x", "ost"), ("x", "y", "ours")):
+        status, report, _ = run(tmp_path / f"{source}.pth", tmp_path / f"{target}.pth", "--to", to)
+        assert (status, "LICENCE" in report) == (0, False)
+
+
+def test_vifi_with_learned_prompts(run, save, in_layout, small_state, vifi_prompted_state, tmp_path):
+    source, clip = save("vifi_prompted", wrap="model", epoch=9), tmp_path / "clip.pth"
+    torch.save(small_state, clip)
+    status, report, _ = run(source, tmp_path / "ours.pth", "--clip", clip)
+    assert status == 0
+    assert (report["loaded"], report["adapters"]) == ("74 of CLIP's 74 entries", "*.VPT 1, *.VPT_shallow 3")
+    assert (report["beside CLIP"], report["left behind"]) == ("prompt_learner.* 1", "prompt_learner.* 2")
+    assert "LICENCE" not in report
+    assert_same(torch.load(tmp_path / "ours.pth", weights_only=True)["model_state"], vifi_prompted_state)
+    status, report, _ = run(tmp_path / "ours.pth", tmp_path / "back.pth", "--to", "vifi")
+    assert (status, report["left behind"]) == (0, "token_embedding.* 1")
+    assert report["wrote"].endswith("back.pth, layout vifi, 78 entries")
+    source = save("vifi_prompted", wrap="model", drop=("image_encoder.transformer.resblocks.1.VPT_shallow",))
+    status, report, error = run(source, tmp_path / "x.pth", "--clip", clip)
+    assert (status, error) == (1, f"{source}: not converted: 1 missing; nothing was written")
+    assert report["missing"] == "1: visual.transformer.resblocks.1.VPT_shallow"
+
+
+def test_wrong_prefixes_of_towers_fail(tmp_path, in_layout):
+    """On the real command line: one line, another status than 0, and no file."""
+    source = tmp_path / "source.pt"
+    for wrong, found in (
+        ({"image_encoder.": "visual_encoder."}, "found 44 entries such as visual_encoder."),
+        ({"image_encoder.": "visual_encoder.", "text_encoder.": "encoder."}, "found 74 entries such as encoder."),
+    ):
+        state = {}
+        for name, tensor in in_layout("ost").items():
+            for right, other in wrong.items():
+                name = name.replace(right, other)
+            state[name] = tensor
+        torch.save({"model": state}, source)
+        command = [sys.executable, str(SCRIPT), str(source), str(tmp_path / "x.pth")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert done.stderr.startswith(f"error: {source}: not a CLIP state dict: {found}")
+        assert "; known are " in done.stderr
+        assert_nothing_written(tmp_path)
 
 
 def make_foreign(module, name):
@@ -319,7 +418,7 @@ def test_own_weights_in_the_layout_of_tc_clip_have_no_licence(run, tc_clip_state
 
 
 def test_a_licence_by_hand(run, save, tmp_path):
-    """The layout of FROSTER is that of others, so its files do not tell."""
+    """FROSTER's layout is that of others, so its files do not tell."""
     status, report, _ = run(save("pyslowfast"), tmp_path / "x.pth", "--license", "CC-BY-NC-SA-4.0")
     assert status == 0
     assert report["LICENCE"].startswith("CC-BY-NC-SA-4.0, as --license says")
@@ -348,8 +447,10 @@ def test_wrong_requests_end_with_2(tool, capsys, args):
 
 
 def test_choices_are_those_of_the_package(tool):
+    from slowfast.models.clip.convert import TargetLayout
     from slowfast.models.clip.layers import ACTIVATIONS
     from slowfast.models.clip.layouts import LAYOUTS
 
     assert set(tool.LAYOUTS) == {"auto", *LAYOUTS}
     assert set(tool.ACTIVATIONS) == set(ACTIVATIONS)
+    assert get_args(TargetLayout) == tool.TARGETS

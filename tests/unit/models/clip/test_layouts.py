@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from slowfast.models.build import build_clip
-from slowfast.models.clip.layouts import LAYOUTS, clip_names, find_layout, tc_clip_names, unwrapped
+from slowfast.models.clip.layouts import LAYOUTS, clip_names, encoder_names, find_layout, unwrapped
 from slowfast.models.clip.weights import clip_entries
 
 FOUND = {
@@ -13,12 +13,16 @@ FOUND = {
     "open_clip_training": "openai",
     "open_clip_custom_text": "open_clip",
     "hf": "hf",
-    "ost": "vifi",
+    "ost": "ost",
     "vifi": "vifi",
+    "vifi_prompted": "vifi",
     "tc_clip": "tc_clip",
     "pyslowfast": "ours",
     "pyslowfast_parallel": "ours",
 }
+
+
+WITHOUT_TABLE = ("vifi", "vifi_prompted", "tc_clip")
 
 
 def assert_same(found, expected):
@@ -33,16 +37,16 @@ def test_every_layout_gives_the_same_tensors(name, in_layout, small_state):
     renamed = clip_names(in_layout(name), source="f.pt")
     assert renamed.layout == FOUND[name]
     expected = dict(small_state)
-    if name in ("vifi", "tc_clip"):
+    if name in WITHOUT_TABLE:
         del expected["token_embedding.weight"]
-    tables = {key for key in renamed.clip if key.endswith("local_global_bias_table")}
-    assert len(tables) == (2 if name == "tc_clip" else 0)
-    for key in tables:
+    more = {key for key in renamed.clip if key.endswith(("local_global_bias_table", "VPT", "VPT_shallow"))}
+    assert len(more) == {"tc_clip": 2, "vifi_prompted": 4}.get(name, 0)
+    for key in more:
         del renamed.clip[key]
     assert_same(renamed.clip, expected)
 
 
-@pytest.mark.parametrize("name", [name for name in FOUND if name not in ("vifi", "tc_clip")])
+@pytest.mark.parametrize("name", [name for name in FOUND if name not in WITHOUT_TABLE])
 def test_every_layout_gives_the_same_features(name, in_layout, small_state):
     frames = torch.randn(1, 3, 2, 32, 32, generator=torch.Generator().manual_seed(0))
     tokens = torch.tensor([[48, 5, 49, 0]])
@@ -59,7 +63,9 @@ def test_every_layout_gives_the_same_features(name, in_layout, small_state):
         ("open_clip", {"attn_mask"}),
         ("open_clip_custom_text", {"text.attn_mask"}),
         ("hf", {"vision_model.embeddings.position_ids", "text_model.embeddings.position_ids"}),
+        ("ost", set()),
         ("vifi", {"prompt_learner.complete_text_embeddings"}),
+        ("vifi_prompted", {"prompt_learner.token_prefix", "prompt_learner.token_suffix"}),
         ("tc_clip", {"prompt_learner.token_prefix", "prompt_learner.token_suffix"}),
         ("pyslowfast", set()),
     ],
@@ -74,16 +80,65 @@ def test_parts_beside_clip_keep_their_names(in_layout):
     assert "projector_v.2.weight" in beside
 
 
-def test_learned_prompts_are_not_dropped(in_layout):
-    """They belong to another model, so whoever builds CLIP of them must notice."""
-    state = {
-        **in_layout("ost"),
-        "module.prompt_learner.ctx": torch.zeros(4, 64),
-        "module.image_encoder.VPT": torch.ones(2),
-    }
-    names = clip_names(state, source="f.pt").clip
-    assert "prompt_learner.ctx" in names
-    assert "visual.VPT" in names
+def test_vifi_with_prompts_and_back(in_layout, vifi_prompted_state):
+    official = in_layout("vifi_prompted")
+    renamed = clip_names(official, source="f.pt")
+    found = {f"model.{name}": tensor for name, tensor in renamed.clip.items()} | renamed.beside
+    table = vifi_prompted_state["model.token_embedding.weight"]
+    assert_same({**found, "model.token_embedding.weight": table}, vifi_prompted_state)
+    back = encoder_names(renamed.clip | renamed.beside, projections_apart=False)
+    assert_same(back, {k: t for k, t in official.items() if k.removeprefix("module.") not in renamed.left})
+
+
+def test_an_unknown_part_of_vifi_is_not_dropped(in_layout):
+    state = in_layout("vifi") | {"module.prompt_learner.more": torch.ones(1), "module.image_encoder.x": torch.ones(1)}
+    assert {"prompt_learner.more", "visual.x"} < set(clip_names(state, source="f.pt").clip)
+
+
+def test_ost_and_back(in_layout, small_state):
+    official = in_layout("ost")
+    assert_same(encoder_names(clip_names(official, source="f.pt").clip, projections_apart=False), official)
+
+
+def test_ost_is_told_from_vifi_by_its_table_of_tokens(in_layout):
+    """What is ViFi-CLIP's otherwise, and has the table too, is not OST's."""
+    ost = in_layout("ost")
+    for more in ("complete_text_embeddings", "ctx"):
+        assert clip_names({**ost, f"module.prompt_learner.{more}": torch.zeros(1)}, source="f.pt").layout == "vifi"
+    assert clip_names(ost, source="f.pt", layout="vifi").layout == "ost"
+    table = "module.text_encoder.token_embedding.weight"
+    assert clip_names({**in_layout("tc_clip"), table: ost[table]}, source="f.pt").layout == "tc_clip"
+    with pytest.raises(
+        ValueError, match=r"^f\.pt: no entry has a name of the layout ost \(OST, a ViFi-CLIP with its table"
+    ):
+        clip_names(in_layout("vifi"), source="f.pt", layout="ost")
+
+
+@pytest.mark.parametrize("name", ["ost", "vifi", "vifi_prompted", "tc_clip"])
+@pytest.mark.parametrize(("right", "wrong"), [("image_encoder.", "visual_encoder."), ("text_encoder.", "encoder.")])
+def test_a_tower_of_another_name(name, right, wrong, in_layout):
+    """The other tower is there, and must not be loaded on its own."""
+    state = {key.replace(f"module.{right}", f"module.{wrong}"): tensor for key, tensor in in_layout(name).items()}
+    message = (
+        rf"^f\.pt: not a CLIP state dict: found \d+ entries such as {wrong}\S+, {wrong}\S+, \.\.\.; "
+        rf"known are image_encoder\. and text_encoder\., and none begins with {right}$"
+    )
+    with pytest.raises(ValueError, match=message):
+        clip_names(state, source="f.pt")
+
+
+def test_towers_of_other_names(in_layout):
+    names = {"image_encoder.": "visual_encoder.", "text_encoder.": "encoder."}
+    state = {}
+    for key, tensor in in_layout("ost").items():
+        tower = next((tower for tower in names if tower in key), "")
+        state[key.replace(tower, names.get(tower, ""))] = tensor
+    message = (
+        "f.pt: not a CLIP state dict: found 74 entries such as encoder.positional_embedding, encoder.text_projection, "
+        "...; known are names that begin with model.visual., visual., text.transformer., vision_model., image_encoder."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        clip_names(state, source="f.pt")
 
 
 def test_an_incomplete_triple_is_not_joined(in_layout):
@@ -185,7 +240,7 @@ def test_tc_clip_and_back(in_layout, tc_clip_state):
     renamed = clip_names(official, source="f.pt")
     found = {f"model.{name}": tensor for name, tensor in renamed.clip.items()} | renamed.beside
     assert_same({**found, "model.token_embedding.weight": tc_clip_state["model.token_embedding.weight"]}, tc_clip_state)
-    back = tc_clip_names(renamed.clip | renamed.beside)
+    back = encoder_names(renamed.clip | renamed.beside, projections_apart=True)
     assert_same(back, {k: t for k, t in official.items() if k.removeprefix("module.") not in renamed.left})
 
 
@@ -210,4 +265,4 @@ def test_marks_belong_to_one_layout(in_layout):
     for name, layout in FOUND.items():
         plain = unwrapped(in_layout(name), source="f")
         others = {key for key in LAYOUTS if LAYOUTS[key].is_of(plain)} - {layout}
-        assert others <= ({"openai"} if layout == "open_clip" else {"vifi"} if layout == "tc_clip" else set())
+        assert others <= {"open_clip": {"openai"}, "tc_clip": {"vifi"}, "ost": {"vifi"}}.get(layout, set())

@@ -145,7 +145,10 @@ def test_unknown_name():
 def test_file_without_a_clip(tmp_path):
     path = tmp_path / "other.pt"
     torch.save({"fc.weight": torch.zeros(2)}, path)
-    message = f"{path}: not a CLIP state dict: found 1 entries such as fc.weight"
+    message = (
+        f"{path}: not a CLIP state dict: found 1 entries such as fc.weight; known are names that begin with "
+        "model.visual., visual., text.transformer., vision_model., image_encoder."
+    )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         load_clip_state_dict(path)
 
@@ -334,9 +337,30 @@ def test_failed_download_says_what_to_do(published, serve, tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_tc_clip_is_more_than_a_clip(tiny_state, tmp_path):
-    """Taken for a CLIP, its learned words would be dropped without a word."""
+CTX = {"prompt_learner.ctx": torch.zeros(4, 64)}
+VIFI = "a ViFi-CLIP with learned prompts"
+
+
+@pytest.mark.parametrize(
+    ("more", "what", "method"),
+    [
+        (CTX, f"a TC-CLIP or {VIFI}", "tc_clip or vifi_clip"),
+        ({**CTX, "prompt_generation_layer.0.ln_1.bias": torch.zeros(64)}, "a TC-CLIP", "tc_clip"),
+        ({**CTX, "model.visual.VPT": torch.zeros(2, 64)}, VIFI, "vifi_clip"),
+        ({"model.visual.transformer.resblocks.1.VPT_shallow": torch.zeros(2, 64)}, VIFI, "vifi_clip"),
+    ],
+)
+def test_learned_prompts_are_more_than_a_clip(tiny_state, tmp_path, more, what, method):
+    """Taken for a CLIP, they would be dropped without a word."""
     ours = {f"model.{name}": tensor for name, tensor in tiny_state.items()}
-    torch.save({"model_state": {**ours, "prompt_learner.ctx": torch.zeros(4, 64)}}, tmp_path / "tc.pyth")
-    with pytest.raises(ValueError, match=r"tc\.pyth: holds a TC-CLIP, which is more than a CLIP; as weights of METHOD"):
-        read_clip(tmp_path / "tc.pyth")
+    torch.save({"model_state": ours | more}, tmp_path / "x.pyth")
+    message = f"x.pyth: holds {what}, which is more than a CLIP; as weights of METHOD {method} it is loaded by TRAIN."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_clip(tmp_path / "x.pyth")
+
+
+def test_official_files_of_prompts_are_more_than_a_clip(in_layout, tmp_path):
+    for layout, what in (("vifi_prompted", VIFI), ("tc_clip", "a TC-CLIP")):
+        torch.save({"model": in_layout(layout)}, tmp_path / "x.pth")
+        with pytest.raises(ValueError, match=f"x.pth: holds {what}, which is more than a CLIP"):
+            read_clip(tmp_path / "x.pth")
