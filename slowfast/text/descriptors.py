@@ -49,10 +49,11 @@ def find_file(kind: str, *, count: int, source: Path | None) -> Path:
                 found[int(match[1])] = file
     enough = [number for number in found if number >= count]
     if not enough:
-        there = f"files of {sorted(found)} per class" if found else f"no {_FOLDERS[kind]}/N_descriptors.json"
+        there = f"files of {sorted(found)} per class" if found else f"no descriptors/{_FOLDERS[kind]}"
+        where = f"near {source}" if source else "for classes that no file lists"
         raise ValueError(
-            f"{KEYS[kind]}: is empty, and in {folder or source}/descriptors there is {there}; allowed: a JSON file "
-            f"with {count} descriptors per class, which utils/descriptor_text_prompt.py makes"
+            f"{KEYS[kind]}: is empty, and {where} there is {there}; allowed: a JSON file with {count} descriptors per "
+            "class, which utils/descriptor_text_prompt.py makes"
         )
     return found[min(enough)]
 

@@ -100,26 +100,6 @@ def all_gather_table(table: Tensor) -> Tensor:
     return torch.stack(parts)
 
 
-def all_gather_rows(rows: Tensor) -> Tensor:
-    """Collect the rows of every process, with a gradient.
-
-    The gradient of a row is the sum of what all processes send back to it. Where each of them computes the same loss
-    from all rows, and averages its gradients with the others' as DistributedDataParallel does, the result is the
-    gradient of one process that has all rows.
-
-    Args:
-        rows: (R, ...), the same shape on every process.
-
-    Returns: the rows in order of rank, (world * R, ...).
-    """
-    import torch
-    from torch.distributed.nn.functional import all_gather
-
-    if get_world_size() == 1:
-        return rows
-    return torch.cat(all_gather(rows.contiguous()))
-
-
 class Ballot:
     """Lets all processes decide the same at the same moment, although only some know a reason.
 

@@ -73,6 +73,11 @@ OF_METHOD = {
         "MODEL": {"TEMPORAL_MODELING_TYPE": None, "KEEP_RAW_MODEL": False, "RAW_MODEL_DISTILLATION": False},
         "TC_CLIP": {"CONTEXT_TOKEN_K": 5, "TOME_R": 4},
     },
+    "ost": {
+        "METHOD": "ost",
+        "DATA": {"TEXT_AUG": False},
+        "MODEL": {"TEMPORAL_MODELING_TYPE": None, "KEEP_RAW_MODEL": False, "RAW_MODEL_DISTILLATION": False},
+    },
 }
 """What a method changes in the recipe; tests run for all of them with `every_method`."""
 
@@ -101,8 +106,8 @@ def _write_video(path, label, seed):
 
 
 @pytest.fixture(scope="session")
-def dataset(tmp_path_factory):
-    """Folder with videos/, {train,val,test}.csv, classes.json and text.pt."""
+def dataset(tmp_path_factory, write_descriptors):
+    """Folder with videos/, {train,val,test}.csv, classes.json, descriptors/ and text.pt."""
     root = tmp_path_factory.mktemp("dataset")
     (root / "videos").mkdir()
     for number, (split, count) in enumerate(SPLITS.items()):
@@ -114,6 +119,7 @@ def dataset(tmp_path_factory):
             rows.append(f"{name},{label}\n")
         (root / f"{split}.csv").write_text("".join(rows), encoding="utf-8")
     (root / "classes.json").write_text(json.dumps(dict(enumerate(CLASSES))), encoding="utf-8")
+    write_descriptors(root / "descriptors", CLASSES)
     torch.save(torch.randn(len(CLASSES), 5, 32, generator=torch.Generator().manual_seed(1)).half(), root / "text.pt")
     return root
 

@@ -19,7 +19,8 @@ from slowfast.models.clip.model import CLIP
 from slowfast.models.losses import contrastive_divergence
 from slowfast.models.similarity import unit_norm
 from slowfast.text.text_bank import TextBank
-from slowfast.utils.distributed import all_gather_rows, all_gather_table, get_rank
+from slowfast.utils.distributed import all_gather_table, get_rank
+from slowfast.utils.gather import all_gather_rows
 
 
 class OST(Method):
