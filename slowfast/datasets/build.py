@@ -64,7 +64,12 @@ def build_split_loader(
     per_rank = max(1, cfg.TRAIN.BATCH_SIZE // local_world_size)
     if split.mode == "train":
         batches = TrainBatchSampler(
-            len(dataset), batch_size=per_rank, rank=rank, world_size=world_size, seed=cfg.RNG_SEED
+            len(dataset),
+            batch_size=per_rank,
+            rank=rank,
+            world_size=world_size,
+            num_parts=cfg.TRAIN.ACCUMULATION_STEPS,
+            seed=cfg.RNG_SEED,
         )
         return VideoLoader(dataset, batch_sampler=batches, **options)
     return VideoLoader(dataset, batch_size=per_rank, sampler=EvalSampler(len(dataset), rank, world_size), **options)

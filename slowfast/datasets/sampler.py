@@ -11,7 +11,8 @@ class TrainBatchSampler(Sampler[list[tuple[int, int]]]):
 
     The permutation of an epoch follows from (seed, epoch) alone, so a run that restarts at epoch e goes on with the
     order of epoch e. Global batch g is `permutation[g*GB:(g+1)*GB]`, GB = batch_size * world_size; rank r takes its
-    r-th contiguous slice.
+    r-th contiguous slice. Where a step computes its batch in parts, it takes its slice of each part: videos that meet
+    in a part, whose losses may depend on each other, are then the same on any number of ranks that the parts divide by.
 
     An epoch may start behind some of its videos. Places are counted in videos, not in steps: a run that goes on with
     another GB keeps the order, and leaves out none but what does not fill a last batch.
@@ -24,6 +25,7 @@ class TrainBatchSampler(Sampler[list[tuple[int, int]]]):
         batch_size: int,
         rank: int = 0,
         world_size: int = 1,
+        num_parts: int = 1,
         seed: int = 0,
         shuffle: bool = True,
         drop_last: bool = True,
@@ -35,6 +37,7 @@ class TrainBatchSampler(Sampler[list[tuple[int, int]]]):
             batch_size: videos per rank and step.
             rank: this process, in [0, world_size).
             world_size: number of processes.
+            num_parts: how many parts a rank's batch is computed in, as nearly equal as possible, the larger ones first.
             seed: run seed.
             shuffle: permute anew each epoch; otherwise csv order.
             drop_last: drop the incomplete last global batch.
@@ -51,6 +54,7 @@ class TrainBatchSampler(Sampler[list[tuple[int, int]]]):
         self._batch_size = batch_size
         self._rank = rank
         self._world_size = world_size
+        self._parts = [len(part) for part in torch.arange(batch_size).tensor_split(min(num_parts, batch_size))]
         self._seed = seed
         self._shuffle = shuffle
         self._drop_last = drop_last
@@ -97,9 +101,12 @@ class TrainBatchSampler(Sampler[list[tuple[int, int]]]):
         return self._slice(self._order(epoch), epoch, first)
 
     def _slice(self, order: list[int], epoch: int, first: int) -> list[tuple[int, int]]:
-        start = first + self._rank * self._batch_size
-        stop = min(start + self._batch_size, first + self.global_batch)
-        return [(epoch, index) for index in order[start:stop]]
+        keys: list[tuple[int, int]] = []
+        for size in self._parts:
+            start = first + self._rank * size
+            keys += [(epoch, index) for index in order[start : start + size]]
+            first += self._world_size * size
+        return keys
 
     def _order(self, epoch: int) -> list[int]:
         if not self._shuffle:

@@ -238,7 +238,7 @@ def refuse_other_training(
     reasons = [f"{key} was {then!r}, is {now!r}" for key, (then, now) in changed.items()]
     if checkpoint.inputs_sha256 and checkpoint.inputs_sha256 != inputs_sha256:
         reasons.append("the training list, its class names, text features or CLIP weights have another content")
-    # Pairs of MIXUP, and the parts that random masks are drawn for, are those of a process.
+    # Pairs of MIXUP are those of a process; so are parts of a batch that the processes do not divide.
     counts = cfg.MIXUP.ENABLE or cfg.TRAIN.ACCUMULATION_STEPS > 1
     for name in ("dtype", "processes") if counts else ("dtype",):
         then = checkpoint.computed.get(name, computed[name])

@@ -83,6 +83,20 @@ def test_weights_agree(runs, way):
         torch.testing.assert_close(two[name], one[name], rtol=TOLERANCE, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("recipe", ["ost"], indirect=True)
+def test_a_contrastive_batch_in_parts_is_the_same_on_two_ranks(shell, recipe, json_lines, tmp_path):
+    """The loss of a video depends on those that it meets in its part."""
+    options = {**TRAIN_AND_TEST, "TRAIN.ACCUMULATION_STEPS": 2, "SOLVER.MAX_EPOCH": 1, "TEST.ENABLE": False}
+    losses = []
+    for gpus in (0, 2):
+        folder = tmp_path / str(gpus)
+        done = shell({**options, "NUM_GPUS": gpus, "DIST_BACKEND": "gloo", "OUTPUT_DIR": folder})
+        assert done.returncode == 0, done.stderr
+        losses.append([line["loss"] for line in json_lines(folder / "stdout.log") if line["_type"] == "train_iter_"])
+    assert len(losses[0]) == 3
+    assert losses[1] == pytest.approx(losses[0], rel=TOLERANCE, abs=1.5e-5)
+
+
 @pytest.mark.parametrize("way", ["spawn", "torchrun"])
 def test_only_rank_0_speaks_and_writes(runs, way):
     names = {path.name for path in runs[way].folder.iterdir()}

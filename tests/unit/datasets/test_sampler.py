@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from slowfast.datasets.sampler import EvalSampler, TrainBatchSampler
 
@@ -70,3 +71,27 @@ def test_ranks_that_disagree_on_what_is_done_lose_no_video():
 def test_videos_to_leave_out_are_of_the_split():
     with pytest.raises(AssertionError, match=r"not in \[0, 7\)"):
         EvalSampler(7, skip=[7])
+
+
+def parts_of(batch, count):
+    return [[batch[i] for i in part] for part in torch.arange(len(batch)).tensor_split(min(count, len(batch)))]
+
+
+@pytest.mark.parametrize(("size", "parts", "world_size"), [(12, 3, 2), (16, 4, 2), (16, 2, 4), (8, 8, 1)])
+def test_the_same_videos_meet_in_a_part_on_any_number_of_ranks(size, parts, world_size):
+    one = epoch_of(TrainBatchSampler(50, batch_size=size, num_parts=parts, seed=5), 1)
+    share = {"batch_size": size // world_size, "world_size": world_size, "num_parts": parts, "seed": 5}
+    ranks = [epoch_of(TrainBatchSampler(50, rank=rank, **share), 1) for rank in range(world_size)]
+    for number, batch in enumerate(one):
+        pieces = zip(*(parts_of(rank[number], parts) for rank in ranks), strict=True)
+        assert [flat(piece) for piece in pieces] == parts_of(batch, parts)
+
+
+def test_parts_that_do_not_divide_leave_no_video_out():
+    share = {"batch_size": 5, "world_size": 2, "num_parts": 3, "shuffle": False, "drop_last": False}
+    ranks = [epoch_of(TrainBatchSampler(23, rank=rank, **share), 0) for rank in range(2)]
+    assert [sorted(index for _, index in flat(pair)) for pair in zip(*ranks, strict=True)] == [
+        list(range(10)),
+        list(range(10, 20)),
+        list(range(20, 23)),
+    ]
