@@ -89,7 +89,10 @@ def demo(context: ProcessContext, cfg: CfgNode) -> None:
 
     setup_logging(None, rank=context.rank)
     own = list(cfg.DEMO.CLASSES)
-    label_set = LabelSet.from_names(own) if own else LabelSet.from_json(cfg.DATA.INDEX_LABEL_MAPPING_FILE)
+    class_list = cfg.DATA.INDEX_LABEL_MAPPING_FILE
+    # Texts about one's own classes, if the method reads any, are looked for beside the class list.
+    source = Path(class_list) if class_list else None
+    label_set = LabelSet.from_names(own, source=source) if own else LabelSet.from_json(class_list)
     videos = find_videos(cfg.DEMO.VIDEOS)
     method = build_method(_with_templates(cfg) if own else cfg, label_set, training=False, device=context.device)
     load_test_weights(cfg, method)

@@ -19,7 +19,7 @@ from slowfast.datasets.types import Split, VideoBatch
 from slowfast.engine.build import build_optimizer, build_step
 from slowfast.engine.complexity import describe, synthetic_clip
 from slowfast.methods.base import Method
-from slowfast.methods.build import build_method
+from slowfast.methods.build import build_method, text_files
 from slowfast.models.clip.arch import PUBLISHED, ClipSizes, published_clip
 from slowfast.models.clip.weights import cached_archive, load_clip_state_dict
 from slowfast.protocols.build import build_protocol, test_file
@@ -48,7 +48,8 @@ def dry_run(cfg: CfgNode) -> None:
             build_augmentation(cfg)
             build_mixup(cfg, len(label_set))
         Tokenizer()(label_set.names)  # names that do not fit into the context are found here
-        few = label_set if cfg.DATA.TEXT_AUG else LabelSet.from_names(label_set.names[:_TEMPLATE_CLASSES])
+        # A file about the classes belongs to all of them.
+        few = label_set if text_files(cfg, label_set) else LabelSet.from_names(label_set.names[:_TEMPLATE_CLASSES])
         is_known = cfg.MODEL.ARCH in PUBLISHED or "MODEL.CLIP_WEIGHTS" not in missing
         stand_in = _with_stand_ins(cfg, missing, Path(folder), len(few)) if is_known else cfg
         method = build_method(stand_in, few) if is_known else None
