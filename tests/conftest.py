@@ -114,6 +114,12 @@ def write_miniature():
 
 
 @pytest.fixture(scope="session")
+def write_descriptors():
+    """Writes made-up descriptors beside a class list, see miniature.py: write_descriptors(folder, count=4)."""
+    return _load("miniature").write_descriptors
+
+
+@pytest.fixture(scope="session")
 def miniature(write_miniature, tmp_path_factory):
     """One copy of each for all tests, so leave it as it is: miniature(name)."""
     return cache(lambda name: write_miniature(name, tmp_path_factory.mktemp("miniature") / name))
