@@ -136,7 +136,6 @@ def check_jobs(planned: Sequence[PlannedJob]) -> None:
             for split in (protocol.train_split(), protocol.val_split()):
                 if not plan.has_results:
                     build_dataset(split, cfg=plan.train)
-                    text_files(plan.train, split.label_set)
             init = plan.train.TRAIN.CUSTOM_LOAD_FILE if plan.train.TRAIN.CUSTOM_LOAD else None
             if init and not Path(init).is_file():
                 raise ValueError(f"--init: {init}: no such file")
@@ -144,8 +143,6 @@ def check_jobs(planned: Sequence[PlannedJob]) -> None:
             splits = build_protocol(plan.test).eval_splits()
             if not plan.has_results:
                 build_pool(splits, cfg=plan.test)
-                for split in splits:
-                    text_files(plan.test, split.label_set)
             weights = plan.test.TEST.CUSTOM_LOAD_FILE if plan.test.TEST.CUSTOM_LOAD else None
             if not weights and last_checkpoint(plan.folder, task=plan.test.TASK):
                 # a test without weights takes the last checkpoint of its folder
@@ -154,9 +151,19 @@ def check_jobs(planned: Sequence[PlannedJob]) -> None:
             if weights and not is_made and not Path(weights).is_file():
                 raise ValueError(f"--weights: {weights}: no such file; or {RAW_CLIP} for raw CLIP")
         for cfg in (plan.train, plan.test):
-            features = cfg.DATA.TEXT_AUG_FEATURE_FILE if cfg is not None and cfg.DATA.TEXT_AUG else ""
-            if features and not Path(features).is_file():
-                raise ValueError(f"DATA.TEXT_AUG_FEATURE_FILE: {features}: no such file, wanted by job {plan.job.name}")
+            if cfg is not None:
+                _check_texts(cfg, plan)
+
+
+def _check_texts(cfg: CfgNode, plan: PlannedJob) -> None:
+    features = cfg.DATA.TEXT_AUG_FEATURE_FILE if cfg.DATA.TEXT_AUG else ""
+    if features and not Path(features).is_file():
+        raise ValueError(f"DATA.TEXT_AUG_FEATURE_FILE: {features}: no such file, wanted by job {plan.job.name}")
+    if plan.has_results:
+        return
+    protocol = build_protocol(cfg)
+    for split in [protocol.train_split(), protocol.val_split()] if cfg.TRAIN.ENABLE else protocol.eval_splits():
+        text_files(cfg, split.label_set)  # what is not there is named
 
 
 def _refuse_keys(base: CfgNode) -> None:

@@ -397,7 +397,18 @@ def test_keys_of_single_jobs(call_tool, table_recipe, prepared, capfd):
 def test_wrong_keys_of_single_jobs(call_tool, table_recipe, prepared, capfd, words, message):
     label_db = prepared("hmdb51").folder.parent
     capfd.readouterr()
-    options = ["--protocol", "few_shot", "--datasets", "hmdb51", "--shots", "2", "--label-db", label_db, "--for", *words]
+    options = [
+        "--protocol",
+        "few_shot",
+        "--datasets",
+        "hmdb51",
+        "--shots",
+        "2",
+        "--label-db",
+        label_db,
+        "--for",
+        *words,
+    ]
     assert call_tool("run_protocol", ["--cfg", table_recipe, *options]) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert message in line
