@@ -84,7 +84,7 @@ def test_files_of_descriptors_are_named_by_their_number(tmp_path):
     for count in (2, 8):
         (entry,) = read_descriptors(tmp_path, [NAME], count=count).values()
         assert [len(texts) for texts in entry] == [count, count]
-    with pytest.raises(ValueError, match="4_descriptors.json: no such file"):
+    with pytest.raises(ValueError, match=r"4_descriptors\.json: no such file"):
         read_descriptors(tmp_path, [NAME])
 
 

@@ -49,17 +49,13 @@ def test_descriptors_by_number(count):
     stage = DESCRIPTOR_STAGES[count]
     assert stage_of(stage.example) is stage
     assert stage.accept(json.dumps(answer(stage)), stage.example_task) == stage.example
-    lists = stage.schema(stage.example_task)["properties"]
-    assert [(lists[kind]["minItems"], lists[kind]["maxItems"]) for kind in ("spatial", "temporal")] == [
-        (count, count)
-    ] * 2
     assert f"spatial: {count} descriptors" in stage.intent
-    for kind, texts in (
-        ("spatial", answer(stage)["spatial"][1:]),
-        ("temporal", [*answer(stage)["temporal"], "one more step"]),
-    ):
-        with pytest.raises(ValueError, match=f"{kind}: Tuple should have at (least|most) {count} items"):
-            stage.accept(json.dumps(answer(stage) | {kind: texts}), stage.example_task)
+    for kind in ("spatial", "temporal"):
+        entry, texts = stage.schema(stage.example_task)["properties"][kind], answer(stage)[kind]
+        assert (entry["minItems"], entry["maxItems"]) == (count, count)
+        for wrong in (texts[1:], [*texts, "one more thing"]):
+            with pytest.raises(ValueError, match=f"{kind}: Tuple should have at (least|most) {count} items"):
+                stage.accept(json.dumps(answer(stage) | {kind: wrong}), stage.example_task)
 
 
 def test_answers_are_kept_by_number():
