@@ -1,6 +1,7 @@
 """A CLIP small enough for every test: 2 layers, width 64, patches of 8 on 32 pixels, the full vocabulary."""
 
 import importlib.util
+import json
 import signal
 import sys
 from functools import cache
@@ -69,6 +70,37 @@ def tiny_labels():
 
 
 @pytest.fixture(scope="session")
+def write_descriptors():
+    """Writes made-up descriptors of classes in label_db's layout: write_descriptors(folder, names, count=4)."""
+
+    def write(folder, names, *, count=4):
+        for kind, word in (("spatio", "scene"), ("temporal", "step")):
+            rows = {
+                str(number): [f"{word} {index} of {name}" for index in range(count)]
+                for number, name in enumerate(names)
+            }
+            path = folder / f"{kind}_descriptors" / f"{count}_descriptors.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(rows), encoding="utf-8")
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def descriptor_keys(write_descriptors, tiny_labels, tmp_path_factory):
+    """What a configuration says of the descriptors of a few classes, those of `tiny_labels` among them."""
+    folder = tmp_path_factory.mktemp("descriptors")
+    names = [*tiny_labels.names, "archery"]
+    write_descriptors(folder, names)
+    (folder / "classes.json").write_text(json.dumps(dict(enumerate(names))), encoding="utf-8")
+    return {
+        "OST.DES_SPATIAL": str(folder / "spatio_descriptors" / "4_descriptors.json"),
+        "OST.DES_TEMPORAL": str(folder / "temporal_descriptors" / "4_descriptors.json"),
+        "OST.DES_CLASSES": str(folder / "classes.json"),
+    }
+
+
+@pytest.fixture(scope="session")
 def make_batch(tiny_sizes):
     """Makes a batch of uint8 noise for the tiny CLIP."""
 
@@ -111,12 +143,6 @@ def fake_llm():
 def write_miniature():
     """Writes a small copy of a dataset as downloaded, see miniature.py: write_miniature(name, folder, seed=0)."""
     return _load("miniature").write_miniature
-
-
-@pytest.fixture(scope="session")
-def write_descriptors():
-    """Writes made-up descriptors beside a class list, see miniature.py: write_descriptors(folder, count=4)."""
-    return _load("miniature").write_descriptors
 
 
 @pytest.fixture(scope="session")

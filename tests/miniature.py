@@ -78,21 +78,6 @@ def write_miniature(name: str, folder: Path, *, seed: int = 0) -> Miniature:
     return Miniature(name=name, root=root, annotations=annotations if name != "folder" else None, videos=videos)
 
 
-def write_descriptors(folder: Path, *, classes: str = "index2cls.json", count: int = 4) -> None:
-    """Write made-up descriptors of the classes of `folder/classes` in OST's layout, each of one class only.
-
-    What is in `folder/descriptors` stays.
-    """
-    if (folder / "descriptors").exists():
-        return
-    names = json.loads((folder / classes).read_text(encoding="utf-8"))
-    for kind, text in (("spatio", "thing {} of {}"), ("temporal", "step {} of {}")):
-        file = folder / "descriptors" / f"{kind}_descriptors" / f"{count}_descriptors.json"
-        file.parent.mkdir(parents=True)
-        content = {label: [text.format(number, name) for number in range(count)] for label, name in names.items()}
-        file.write_text(json.dumps(content), encoding="utf-8")
-
-
 def _class_names(dataset: str, file: str = "index2cls") -> list[str]:
     content = json.loads((LABEL_DB / dataset / f"{file}.json").read_text(encoding="utf-8"))
     return [content[str(number)] for number in range(len(content))]

@@ -73,16 +73,6 @@ OF_METHOD = {
         "MODEL": {"TEMPORAL_MODELING_TYPE": None, "KEEP_RAW_MODEL": False, "RAW_MODEL_DISTILLATION": False},
         "TC_CLIP": {"CONTEXT_TOKEN_K": 5, "TOME_R": 4},
     },
-    "ost": {
-        "METHOD": "ost",
-        "DATA": {"TEXT_AUG": False},
-        "MODEL": {"TEMPORAL_MODELING_TYPE": None, "KEEP_RAW_MODEL": False, "RAW_MODEL_DISTILLATION": False},
-    },
-    "vifi_clip": {
-        "METHOD": "vifi_clip",
-        "DATA": {"TEXT_AUG": False},
-        "MODEL": {"TEMPORAL_MODELING_TYPE": None, "KEEP_RAW_MODEL": False, "RAW_MODEL_DISTILLATION": False},
-    },
 }
 """What a method changes in the recipe; tests run for all of them with `every_method`."""
 
@@ -111,8 +101,8 @@ def _write_video(path, label, seed):
 
 
 @pytest.fixture(scope="session")
-def dataset(tmp_path_factory, write_descriptors):
-    """Folder with videos/, {train,val,test}.csv, classes.json, descriptors/ and text.pt."""
+def dataset(tmp_path_factory):
+    """Folder with videos/, {train,val,test}.csv, classes.json and text.pt."""
     root = tmp_path_factory.mktemp("dataset")
     (root / "videos").mkdir()
     for number, (split, count) in enumerate(SPLITS.items()):
@@ -124,7 +114,6 @@ def dataset(tmp_path_factory, write_descriptors):
             rows.append(f"{name},{label}\n")
         (root / f"{split}.csv").write_text("".join(rows), encoding="utf-8")
     (root / "classes.json").write_text(json.dumps(dict(enumerate(CLASSES))), encoding="utf-8")
-    write_descriptors(root, classes="classes.json")
     torch.save(torch.randn(len(CLASSES), 5, 32, generator=torch.Generator().manual_seed(1)).half(), root / "text.pt")
     return root
 
@@ -219,7 +208,7 @@ def net(recipe, call_tool, capfd):
 def prepared(miniature, call_tool, write_descriptors, tmp_path_factory):
     """Prepares a miniature dataset, once each, all in one folder: prepared(name) -> PreparedDataset.
 
-    Descriptors are those of label_db, or made up where it has none.
+    Its descriptors are those of label_db, or made up where that has none.
     """
     label_db = tmp_path_factory.mktemp("prepared")
 
@@ -227,8 +216,10 @@ def prepared(miniature, call_tool, write_descriptors, tmp_path_factory):
     def prepare(name):
         made = miniature(name)
         assert call_tool("prepare_data", [*made.arguments, "--output", label_db]) == 0
-        write_descriptors(label_db / made.dataset)
-        return read_manifest(label_db, made.dataset)
+        dataset = read_manifest(label_db, made.dataset)
+        if not (dataset.folder / "descriptors").exists():
+            write_descriptors(dataset.folder / "descriptors", dataset.label_set("full/train").names)
+        return dataset
 
     return prepare
 

@@ -56,16 +56,6 @@ def test_equal_seeds_give_equal_files(miniature, write_miniature, tmp_path, name
     assert again.videos == made.videos
 
 
-def test_descriptors_are_numbered_like_the_classes(write_descriptors, tmp_path):
-    (tmp_path / "classes.json").write_text('{"0": "a", "1": "b"}')
-    for count in (2, 4):  # the second time there are some
-        write_descriptors(tmp_path, classes="classes.json", count=count)
-    files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("descriptors/*/*"))
-    assert files == [f"descriptors/{kind}_descriptors/2_descriptors.json" for kind in ("spatio", "temporal")]
-    content = json.loads((tmp_path / files[1]).read_text())
-    assert content == {"0": ["step 0 of a", "step 1 of a"], "1": ["step 0 of b", "step 1 of b"]}
-
-
 def test_ucf_lists(miniature):
     made = miniature("ucf101")
     folder = made.annotations / "ucfTrainTestlist"
