@@ -163,7 +163,9 @@ def _check_texts(cfg: CfgNode, plan: PlannedJob) -> None:
         return
     protocol = build_protocol(cfg)
     for split in [protocol.train_split(), protocol.val_split()] if cfg.TRAIN.ENABLE else protocol.eval_splits():
-        text_files(cfg, split.label_set)  # what is not there is named
+        for file in text_files(cfg, split.label_set):
+            if file and not Path(file).is_file():
+                raise ValueError(f"{file}: no such file, wanted by job {plan.job.name}")
 
 
 def _refuse_keys(base: CfgNode) -> None:
