@@ -4,26 +4,29 @@
 # launch NAME CONFIG [KEY VALUE ...]: run CONFIG in OUTPUT_DIR, or runs/NAME. LAUNCH, set by launch/, starts Python.
 launch() {
   local start
-  [ -f "$2" ] || fail "$2: no such file (ARCH is $ARCH${NAMES:+, NAMES is $NAMES})"
+  [ -f "$2" ] || fail "$2: no such file (ARCH is $ARCH${NAMES:+, NAMES is $NAMES}${TOWER:+, TOWER is $TOWER})"
   read -ra start <<<"${LAUNCH:-python}"
   exec "${start[@]}" tools/run_net.py --cfg "$2" --opts OUTPUT_DIR "${OUTPUT_DIR:-runs/$1}" "${OPTS[@]}" "${@:3}"
 }
 
 # train CONFIG [KEY VALUE ...]: everything as CONFIG says.
 train() {
-  launch "$(basename "$1" .yaml)" "$@"
+  use_init
+  launch "$(basename "$1" .yaml)$STARTED" "$@"
 }
 
 # train_base CONFIG DATASET [KEY VALUE ...]: train on the base classes of DATASET, then test on them.
 train_base() {
+  use_init
   use_half "${2:-}" base
-  launch "$(basename "$1" .yaml)_$2" "$1" "${@:3}"
+  launch "$(basename "$1" .yaml)_$2$STARTED" "$1" "${@:3}"
 }
 
 # train_shots CONFIG DATASET SHOTS [KEY VALUE ...]: train on SHOTS videos of each class of DATASET, then test.
 train_shots() {
+  use_init
   use_shots "${2:-}" "${3:-}"
-  launch "$(basename "$1" .yaml)_$2_$3shot" "$1" "${@:4}"
+  launch "$(basename "$1" .yaml)_$2_$3shot$STARTED" "$1" "${@:4}"
 }
 
 # test_shots CONFIG DATASET SHOTS [KEY VALUE ...]: test WEIGHTS, from a run of train_shots.
@@ -45,6 +48,15 @@ test_half() {
   use_weights
   use_half "${2:-}" "${3:-}"
   launch "$(basename "$1" .yaml)_$TESTED$2_$3" "$1" "${@:4}"
+}
+
+# A training that starts from the weights in INIT, if it is set, instead of CLIP's: from them alone, in a folder of its
+# own, with an optimiser and a schedule that begin anew. Once there are checkpoints, it goes on from those.
+use_init() {
+  STARTED=
+  [ -n "${INIT:-}" ] || return 0
+  STARTED=_init
+  OPTS+=(TRAIN.CUSTOM_LOAD True TRAIN.CUSTOM_LOAD_FILE "$INIT")
 }
 
 # A test of the file in WEIGHTS, or of raw CLIP; with PATCHING, that share of raw CLIP is mixed into the file.
@@ -115,6 +127,11 @@ llm() {
     rephrased) echo _llm ;;
     *) echo "_$NAMES" ;;
   esac
+}
+
+# tower: what ends the name of a configuration for the tower that alone is tuned; nothing where both are.
+tower() {
+  [ "${TOWER:-both}" = both ] || echo "_$TOWER"
 }
 
 fail() {

@@ -11,7 +11,7 @@ _THINGS = ("board", "wave", "rope", "cap", "hand", "table")
 _STEPS = ("bending down", "lifting it up", "turning round", "letting go")
 
 
-def good_answer(stage, name, counts=(5, 5, 5)):
+def good_answer(stage, name, counts=(5, 5, 5), descriptors=4):
     """An accepted answer, as a dictionary."""
     if stage == "ASKG":
         return {
@@ -36,8 +36,8 @@ def good_answer(stage, name, counts=(5, 5, 5)):
         return {"name": name, "sentence": "somebody moves about in a way that everybody would know at once"}
     return {
         "name": name,
-        "spatial": [f"a {word} thing in view" for word in _WORDS[:4]],
-        "temporal": [f"a {word} thing goes by" for word in _WORDS[:4]],
+        "spatial": [f"a {word} thing in view" for word in _WORDS[:descriptors]],
+        "temporal": [f"a {word} thing goes by" for word in _WORDS[:descriptors]],
     }
 
 
@@ -95,7 +95,11 @@ class FakeLLM:
             self.authorizations.append(handler.headers["Authorization"])
             number = len(self.requests)
             plan = self.plans.get(name)
-            step = plan.pop(0) if plan else {"content": json.dumps(good_answer(stage_of(body), name, counts_of(body)))}
+            if plan:
+                step = plan.pop(0)
+            else:
+                answer = good_answer(stage_of(body), name, counts_of(body), descriptors_of(body))
+                step = {"content": json.dumps(answer)}
         if step.get("hang") or (self.serve_only is not None and number > self.serve_only):
             self._end.wait()
             return
@@ -160,3 +164,9 @@ def stage_of(request):
 def counts_of(request):
     question = [m["content"] for m in request["messages"] if m["content"].startswith("Class name: ")][1]
     return tuple(len(re.findall(r"^\d+\. <", part, re.MULTILINE)) for part in question.split("\n\n")[1:]) or (5, 5, 5)
+
+
+def descriptors_of(request):
+    """How many descriptors of a kind are asked for."""
+    found = re.search(r"spatial: (\d+) descriptors", request["messages"][0]["content"])
+    return int(found[1]) if found else 4

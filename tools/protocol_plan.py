@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,28 @@ from slowfast.datasets.prepared import read_manifest
 from slowfast.datasets.traits import read_traits
 from slowfast.engine.average_run import averaged_file
 from slowfast.engine.checkpoint_files import checkpoint_path, last_checkpoint
+from slowfast.methods.build import text_files
 from slowfast.protocols.base import Job, TableRequest
 from slowfast.protocols.build import build_protocol, protocol_class
 from slowfast.report.results import RESULTS_FILE, mixture_suffix
 from slowfast.utils.parser import assert_and_infer_cfg, cfg_to_yaml
 
 RAW_CLIP = "clip"
+_PHASE_KEYS = (
+    "TRAIN.ENABLE",
+    "TRAIN.CUSTOM_LOAD",
+    "TRAIN.CUSTOM_LOAD_FILE",
+    "TRAIN.CHECKPOINT_FILE_PATH",
+    "TEST.ENABLE",
+    "TEST.CUSTOM_LOAD",
+    "TEST.CUSTOM_LOAD_FILE",
+    "TEST.CHECKPOINT_FILE_PATH",
+    "TEST.PATCHING_RATIOS",
+    "NUM_GPUS",
+    "NUM_SHARDS",
+    "SHARD_ID",
+)
+"""What is decided for all jobs of a table, and --for leaves alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +110,9 @@ def plan_jobs(base: CfgNode, args: argparse.Namespace) -> list[PlannedJob]:
     )
     _refuse_keys(base)
     planned: dict[str, PlannedJob] = {}
-    for job in protocol_class(args.protocol).jobs(request):
+    jobs = protocol_class(args.protocol).jobs(request)
+    _check_cases(args.cases, [job.name for job in jobs])
+    for job in jobs:
         weights = planned[job.weights_from].trained if job.weights_from else _given(args.weights)
         planned[job.name] = _plan_job(job, base, args, weights)
     datasets = sorted({plan.job.dataset for plan in planned.values()})
@@ -104,9 +123,9 @@ def plan_jobs(base: CfgNode, args: argparse.Namespace) -> list[PlannedJob]:
 
 
 def check_jobs(planned: Sequence[PlannedJob]) -> None:
-    """Find what is missing before the first job starts: lists, class files, videos, weights, text features.
+    """Find what is missing before the first job starts: lists, class files, videos, weights, texts and their features.
 
-    Videos are looked for, by a sample, where there are no results yet.
+    Videos, by a sample, and texts are looked for where there are no results yet.
 
     Raises:
         ValueError: naming the first file that is missing.
@@ -132,9 +151,21 @@ def check_jobs(planned: Sequence[PlannedJob]) -> None:
             if weights and not is_made and not Path(weights).is_file():
                 raise ValueError(f"--weights: {weights}: no such file; or {RAW_CLIP} for raw CLIP")
         for cfg in (plan.train, plan.test):
-            features = cfg.DATA.TEXT_AUG_FEATURE_FILE if cfg is not None and cfg.DATA.TEXT_AUG else ""
-            if features and not Path(features).is_file():
-                raise ValueError(f"DATA.TEXT_AUG_FEATURE_FILE: {features}: no such file, wanted by job {plan.job.name}")
+            if cfg is not None:
+                _check_texts(cfg, plan)
+
+
+def _check_texts(cfg: CfgNode, plan: PlannedJob) -> None:
+    features = cfg.DATA.TEXT_AUG_FEATURE_FILE if cfg.DATA.TEXT_AUG else ""
+    if features and not Path(features).is_file():
+        raise ValueError(f"DATA.TEXT_AUG_FEATURE_FILE: {features}: no such file, wanted by job {plan.job.name}")
+    if plan.has_results:
+        return
+    protocol = build_protocol(cfg)
+    for split in [protocol.train_split(), protocol.val_split()] if cfg.TRAIN.ENABLE else protocol.eval_splits():
+        for file in text_files(cfg, split.label_set):
+            if file and not Path(file).is_file():
+                raise ValueError(f"{file}: no such file, wanted by job {plan.job.name}")
 
 
 def _refuse_keys(base: CfgNode) -> None:
@@ -146,6 +177,30 @@ def _refuse_keys(base: CfgNode) -> None:
     ):
         if refused:
             raise ConfigError(f"{key}: is {base.leaves()[key]!r}, which a table has no use for; allowed: {remedy}")
+
+
+def _check_cases(cases: Sequence[Sequence[str]], names: Sequence[str]) -> None:
+    for pattern, *words in cases:
+        if not words or len(words) % 2:
+            raise ConfigError(f"--for {pattern}: expected KEY VALUE pairs, found {shlex.join(words) or 'none'}")
+        if not fnmatch.filter(names, pattern):
+            raise ConfigError(f"--for {pattern}: is no job of this table; allowed: {', '.join(names)}")
+
+
+def _case_options(cases: Sequence[Sequence[str]], name: str, *, taken: Collection[str]) -> dict[str, Any]:
+    """Keys that --for sets for a job; later ones win.
+
+    Raises:
+        ConfigError: for a key that the table itself sets.
+    """
+    options: dict[str, Any] = {}
+    for pattern, *words in cases:
+        if fnmatch.fnmatchcase(name, pattern):
+            options |= dict(zip(words[::2], words[1::2], strict=True))
+    for key in options:
+        if key in taken:
+            raise ConfigError(f"--for: {key} of {name} is the table's to set; allowed: other keys")
+    return options
 
 
 def _given(weights: str | None) -> Path | None:
@@ -164,6 +219,7 @@ def _plan_job(job: Job, base: CfgNode, args: argparse.Namespace, weights: Path |
     if args.text_features:
         file = args.text_features.replace("{dataset}", job.dataset)
         shared |= {"DATA.TEXT_AUG": True, "DATA.TEXT_AUG_FEATURE_FILE": file}
+    case = _case_options(args.cases, job.name, taken={*shared, *_PHASE_KEYS})
     train = test = trained = None
     if job.trains:
         options: dict[str, Any] = {"TRAIN.ENABLE": True, "TEST.ENABLE": False}
@@ -171,12 +227,12 @@ def _plan_job(job: Job, base: CfgNode, args: argparse.Namespace, weights: Path |
             options |= {"TRAIN.CUSTOM_LOAD": True, "TRAIN.CUSTOM_LOAD_FILE": args.init}
         if not read_traits(Path(args.label_db) / job.dataset).mirror:
             options["DATA.RANDOM_FLIP"] = False
-        train = _resolve(base, shared | options, job)
+        train = _resolve(base, shared | options | case, job)
         trained = weights = _trained_weights(train)
     if job.tests:
         options = {"TRAIN.ENABLE": False, "TEST.ENABLE": True, "TEST.CUSTOM_LOAD": weights is not None}
         options |= {"TEST.CUSTOM_LOAD_FILE": str(weights) if weights else None, "TEST.CHECKPOINT_FILE_PATH": ""}
-        test = _resolve(base, shared | options | {"TRAIN.CHECKPOINT_FILE_PATH": ""}, job)
+        test = _resolve(base, shared | options | {"TRAIN.CHECKPOINT_FILE_PATH": ""} | case, job)
     return PlannedJob(job=job, train=train, test=test, trained=trained)
 
 
@@ -193,9 +249,9 @@ def _video_folders(pairs: Sequence[str]) -> dict[str, str]:
 def _resolve(base: CfgNode, options: Mapping[str, Any], job: Job) -> CfgNode:
     cfg = base.clone()
     cfg.defrost()
-    for key, value in options.items():
-        cfg.merge_from_list([key, value])
     try:
+        for key, value in options.items():
+            cfg.merge_from_list([key, value])
         assert_and_infer_cfg(cfg)
         protocol = build_protocol(cfg)
         if cfg.TRAIN.ENABLE:

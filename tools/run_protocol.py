@@ -39,6 +39,16 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--text-features", metavar="FILE", help="feature file for DATA.TEXT_AUG; {dataset} stands for the dataset"
     )
+    parser.add_argument(
+        "--for",
+        dest="cases",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar=("JOB", "KEY VALUE"),
+        help="keys of single jobs, which win over --opts; JOB is a name that --dry-run lists, or a pattern such as "
+        "'ssv2_*'; repeatable",
+    )
     parser.add_argument("--name", help="our row of the table (default: name of the config file)")
     return parser
 

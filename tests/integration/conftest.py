@@ -211,15 +211,21 @@ def net(recipe, call_tool, capfd):
 
 
 @pytest.fixture(scope="session")
-def prepared(miniature, call_tool, tmp_path_factory):
-    """Prepares a miniature dataset, once each, all in one folder: prepared(name) -> PreparedDataset."""
+def prepared(miniature, call_tool, write_descriptors, tmp_path_factory):
+    """Prepares a miniature dataset, once each, all in one folder: prepared(name) -> PreparedDataset.
+
+    Its descriptors are those of label_db, or made up where that has none.
+    """
     label_db = tmp_path_factory.mktemp("prepared")
 
     @cache
     def prepare(name):
         made = miniature(name)
         assert call_tool("prepare_data", [*made.arguments, "--output", label_db]) == 0
-        return read_manifest(label_db, made.dataset)
+        dataset = read_manifest(label_db, made.dataset)
+        if not (dataset.folder / "descriptors").exists():
+            write_descriptors(dataset.folder / "descriptors", dataset.label_set("full/train").names)
+        return dataset
 
     return prepare
 

@@ -95,6 +95,29 @@ def test_a_run_and_its_repetition(fake_llm, run, key):
     assert fake_llm.names()[5:] == ["yes"]
 
 
+def test_descriptors_of_another_number(fake_llm, run):
+    """Asked for and kept on their own; the files of four and their answers stay as they are."""
+    run("descriptors")
+    four = content("descriptors")
+    for count in (2, 8):
+        assert "5 answered, 0 failed" in run("descriptors", "--count", count)[1]
+        for kind in ("spatio", "temporal"):
+            texts = json.loads(Path(f"texts/{kind}_descriptors/{count}_descriptors.json").read_text())
+            assert {len(entry) for entry in texts.values()} == {count}
+        Path(f"texts/spatio_descriptors/{count}_descriptors.json").unlink()
+        Path(f"texts/temporal_descriptors/{count}_descriptors.json").unlink()
+        assert "5 from the cache, 0 answered" in run("descriptors", "--count", count)[1]
+        assert "5 classes kept" in run("descriptors", "--count", count)[1]
+    assert "5 classes kept" in run("descriptors")[1]
+    assert (len(fake_llm.requests), content("descriptors")) == (15, four)
+
+
+def test_descriptors_of_an_unknown_number(run):
+    with pytest.raises(SystemExit) as end:
+        run("descriptors", "--count", 3)
+    assert end.value.code == 2
+
+
 def test_prompts_for_graphs(fake_llm, run):
     assert run("ASKG")[0] == 0
     assert run("xprompt")[0] == 0

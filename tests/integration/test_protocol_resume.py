@@ -364,6 +364,56 @@ def test_configurations_of_the_jobs(call_tool, table_recipe, kitchen, capfd):
     assert train["MODEL"]["NUM_CLASSES"] == 3
 
 
+def test_keys_of_single_jobs(call_tool, table_recipe, prepared, capfd):
+    """A rate for one case of a table; mirrored clips where the classes tell left from right."""
+    datasets = [prepared(name) for name in ("hmdb51", "ssv2")]
+    words = ["--protocol", "few_shot", "--datasets", "hmdb51", "ssv2", "--shots", "2", "4"]
+    words += ["--label-db", datasets[0].folder.parent, "--print-config"]
+    words += ["--for", "*_4shot", "SOLVER.BASE_LR", "2e-3", "--for", "hmdb51_*", "SOLVER.BASE_LR", "3e-3"]
+    words += ["--for", "ssv2_4shot", "DATA.RANDOM_FLIP", "True", "TRAIN.BATCH_SIZE", "2"]
+    capfd.readouterr()
+    assert call_tool("run_protocol", ["--cfg", table_recipe, *words, "--opts", "SOLVER.MAX_EPOCH", 1]) == 0
+    configs = list(yaml.safe_load_all(capfd.readouterr().out))
+    found = [
+        (config["SOLVER"]["BASE_LR"], config["DATA"]["RANDOM_FLIP"], config["TRAIN"]["BATCH_SIZE"])
+        for config in configs
+        if config["TRAIN"]["ENABLE"]
+    ]
+    assert found == [(3e-3, True, 4), (3e-3, True, 4), (1e-3, False, 4), (2e-3, True, 2)]
+    assert configs[-1]["TRAIN"]["BATCH_SIZE"] == 2  # the test of a job is of its training
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["hmdb51_3shot", "SOLVER.BASE_LR", "1"], "--for hmdb51_3shot: is no job of this table; allowed: hmdb51_2shot"),
+        (["hmdb51_2shot"], "--for hmdb51_2shot: expected KEY VALUE pairs, found none"),
+        (["hmdb51_2shot", "SOLVER.BASE_LR"], "--for hmdb51_2shot: expected KEY VALUE pairs, found SOLVER.BASE_LR"),
+        (["*", "SPLITS.SHOTS", "4"], "--for: SPLITS.SHOTS of hmdb51_2shot is the table's to set; allowed: other keys"),
+        (["*", "NUM_GPUS", "1"], "--for: NUM_GPUS of hmdb51_2shot is the table's to set"),
+        (["*", "SOLVER.BASE_RATE", "1"], "nearest key: SOLVER.BASE_LR"),
+    ],
+)
+def test_wrong_keys_of_single_jobs(call_tool, table_recipe, prepared, capfd, words, message):
+    label_db = prepared("hmdb51").folder.parent
+    capfd.readouterr()
+    options = [
+        "--protocol",
+        "few_shot",
+        "--datasets",
+        "hmdb51",
+        "--shots",
+        "2",
+        "--label-db",
+        label_db,
+        "--for",
+        *words,
+    ]
+    assert call_tool("run_protocol", ["--cfg", table_recipe, *options]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert message in line
+
+
 def test_raw_clip_is_epoch_0_of_an_average(tabulate, job):
     options = {"AVERAGE.METHOD": "swa", "AVERAGE.START": 0, "AVERAGE.END": 1}
     assert tabulate("fully_supervised", options=options) == (0, "")

@@ -10,6 +10,7 @@ import re
 import shutil
 import statistics
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -598,6 +599,45 @@ def test_every_method_in_every_protocol(tabulate, prepared, tmp_path):
         for path in folder.glob("jobs/*/results.json"):
             results = read_results(path)
             assert results.num_scored == results.num_videos > 0
+
+
+@pytest.mark.skipif(find_spec("slowfast.methods.ost.build") is None, reason="OST is not there")
+@pytest.mark.parametrize("recipe", ["ost"], indirect=True)
+def test_tables_of_ost(tabulate, prepared, tmp_path):
+    """Zero-shot with and without raw CLIP; from its weights few-shot, one case with a rate of its own."""
+    prepared("k400")
+    assert tabulate(tmp_path / "zero", "zero_shot", ["hmdb51"], options={"TEST.PATCHING_RATIOS": "[0.2,0.0]"}) == 0
+    jobs = tmp_path / "zero" / "jobs"
+    assert [read(jobs / "hmdb51" / f"results{end}.json")["patching_ratio"] for end in ("", "_clip0")] == [0.2, 0.0]
+    rows = (tmp_path / "zero" / "table.md").read_text(encoding="utf-8")
+    assert all(row in rows for row in ("| **mini, 0.2 of raw CLIP**", "| **mini**"))
+
+    tuned = jobs / "train_k400" / "checkpoints" / "checkpoint_epoch_00001.pyth"
+    words = ["--shots", "2", "4", "--init", tuned, "--for", "hmdb51_4shot", "SOLVER.BASE_LR", "2e-3"]
+    assert tabulate(tmp_path / "few", "few_shot", ["hmdb51"], *words) == 0
+    rates = {}
+    for shots in (2, 4):
+        job = tmp_path / "few" / "jobs" / f"hmdb51_{shots}shot"
+        rates[shots] = yaml.safe_load((job / "config.yaml").read_text(encoding="utf-8"))["SOLVER"]["BASE_LR"]
+        checkpoint = torch.load(job / "checkpoints" / "checkpoint_epoch_00001.pyth", weights_only=True)
+        steps = {int(state["step"]) for state in checkpoint["optimizer_state"]["state"].values()}
+        assert steps == {6 * shots // 4}  # those of this training alone
+    assert rates == {2: 1e-3, 4: 2e-3}
+
+
+@pytest.mark.skipif(find_spec("slowfast.methods.vifi_clip.build") is None, reason="ViFi-CLIP is not there")
+@pytest.mark.parametrize("recipe", ["vifi_clip"], indirect=True)
+def test_prompts_of_vifi_clip_over_tuned_weights(tabulate, tmp_path):
+    options = {"VIFI_CLIP.N_CTX_VISION": 0, "VIFI_CLIP.N_CTX_TEXT": 0}
+    assert tabulate(tmp_path / "tuned", "few_shot", ["hmdb51"], "--shots", "2", options=options) == 0
+    last = Path("jobs", "hmdb51_2shot", "checkpoints", "checkpoint_epoch_00001.pyth")
+    options = {"VIFI_CLIP.PROMPT_MODEL": "True"}
+    words = ["--shots", "2", "--init", tmp_path / "tuned" / last]
+    assert tabulate(tmp_path / "prompts", "few_shot", ["hmdb51"], *words, options=options) == 0
+    before, after = (torch.load(tmp_path / run / last, weights_only=True) for run in ("tuned", "prompts"))
+    before, after = before["model_state"], after["model_state"]
+    assert set(before) < set(after)
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
 # --------------------------------------------------------------------------------------------------------------- report

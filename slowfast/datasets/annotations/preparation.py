@@ -38,6 +38,7 @@ from slowfast.utils.registry import resolve
 DRAWN = ("few_shot/", "base_to_novel/seed", "half")
 """Beginnings of the names of lists that are drawn, here or by whoever published them."""
 _SHOWN = 10
+_DESCRIPTORS = "descriptors"
 INSPECTED, TRANSCODED = "inspection.jsonl", "transcode.jsonl"
 
 
@@ -290,15 +291,34 @@ def read_own(name: str, index: VideoIndex, *, folder: Path, val_share: float, te
 
 
 def class_files(source: Path, target: Path) -> dict[str, str]:
-    """Class lists and traits to copy so that a dataset in another `label_db` is complete; none in the same folder."""
+    """Class lists, texts and traits, copied so that a dataset in another `label_db` is complete; none in the same one.
+
+    Descriptors are copied where the target has no others: those may be its owner's, with numbers of their own.
+    """
     if not source.is_dir() or (target.exists() and source.samefile(target)):
         return {}
-    return {
+    copied = {
         file.relative_to(source).as_posix(): file.read_text(encoding="utf-8")
         for kind in (f"*{PLAIN_NAMES}.json", f"*{REPHRASED_NAMES}.json", "*_ids.json", "dataset.yaml")
         for file in sorted(source.rglob(kind))
         if file.relative_to(source).parts[0] != SPLITS_FOLDER
     }
+    return copied | _descriptor_files(source, target)
+
+
+def _descriptor_files(source: Path, target: Path) -> dict[str, str]:
+    files = sorted((source / _DESCRIPTORS).rglob("*_descriptors.json"))
+    texts = {file.relative_to(source).as_posix(): file.read_text(encoding="utf-8") for file in files}
+    for file in (target / _DESCRIPTORS).rglob("*.json"):
+        if texts.get(file.relative_to(target).as_posix(), "").encode() != file.read_bytes():
+            return {}
+    # Of Kinetics-600 only the classes of the zero-shot splits have texts; a list beside its folder numbers them.
+    numbering = source.parent / f"{source.name}-{PLAIN_NAMES}.json"
+    if texts and numbering.is_file():
+        text = numbering.read_text(encoding="utf-8")
+        if text != (source / f"{PLAIN_NAMES}.json").read_text(encoding="utf-8"):
+            texts[f"../{target.name}-{PLAIN_NAMES}.json"] = text
+    return texts
 
 
 def half_ids(num_classes: int, lists: Mapping[str, DraftList]) -> dict[str, tuple[int, ...]]:

@@ -75,9 +75,9 @@ def main(key: str, argv: Sequence[str] | None, *, doc: str | None, say: Say) -> 
 
 def _run(key: str, args: argparse.Namespace, say: Say) -> int:
     from slowfast.text.llm.export import STORES
-    from slowfast.text.llm.stages import STAGES
+    from slowfast.text.llm.stages import DESCRIPTOR_STAGES, STAGES
 
-    stage = STAGES[key]
+    stage = DESCRIPTOR_STAGES[args.count] if key == "descriptors" else STAGES[key]
     if args.dry_run:
         _show_prompts(stage, args, say)
         return 0

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from slowfast.datasets.label_set import LabelSet
 from slowfast.text.llm.records import (
+    DESCRIPTOR_RECORDS,
     ActionGraph,
     ClassRecord,
     Descriptors,
@@ -30,7 +32,6 @@ from slowfast.text.prompt_bank import (
 )
 from slowfast.utils.io import atomic_write_text
 
-_DESCRIPTOR_FILES = ("spatio_descriptors/4_descriptors.json", "temporal_descriptors/4_descriptors.json")
 DescriptorEntry = tuple[tuple[str, ...], tuple[str, ...]]
 """Spatial and temporal descriptors of a class."""
 
@@ -107,13 +108,18 @@ def rephrased_record(name: str, text: str) -> RephrasedName:
     return RephrasedName(name=name, sentence=text.removeprefix(f"{name}: "))
 
 
-def descriptor_record(name: str, entry: DescriptorEntry) -> Descriptors:
-    """Descriptors of two files as a checked record.
+def descriptor_record(name: str, entry: DescriptorEntry, *, count: int = 4) -> Descriptors:
+    """Descriptors of two files, `count` of each kind, as a checked record.
 
     Raises:
         ValueError: if the entry breaks a rule (pydantic's ValidationError).
     """
-    return Descriptors(name=name, spatial=entry[0], temporal=entry[1])
+    return DESCRIPTOR_RECORDS[count](name=name, spatial=entry[0], temporal=entry[1])
+
+
+def descriptor_files(count: int) -> tuple[str, str]:
+    """Where OST's layout has `count` descriptors of each kind: the spatial ones, the temporal ones."""
+    return f"spatio_descriptors/{count}_descriptors.json", f"temporal_descriptors/{count}_descriptors.json"
 
 
 def read_rephrased(path: str | Path, names: Sequence[str]) -> dict[str, str]:
@@ -132,13 +138,13 @@ def read_rephrased(path: str | Path, names: Sequence[str]) -> dict[str, str]:
     return texts
 
 
-def read_descriptors(folder: str | Path, names: Sequence[str]) -> dict[str, DescriptorEntry]:
-    """Read descriptors by class name; classes may be absent.
+def read_descriptors(folder: str | Path, names: Sequence[str], *, count: int = 4) -> dict[str, DescriptorEntry]:
+    """Read the files of `count` descriptors by class name; classes may be absent.
 
     Raises:
         ValueError: if a file is of another form, or one has classes that the other lacks.
     """
-    spatial, temporal = (_read_lists(Path(folder) / file, names) for file in _DESCRIPTOR_FILES)
+    spatial, temporal = (_read_lists(Path(folder) / file, names) for file in descriptor_files(count))
     if alone := sorted(set(spatial) ^ set(temporal)):
         raise ValueError(f"{folder}: {alone[0]!r} has spatial or temporal descriptors, not both")
     return {name: (spatial[name], temporal[name]) for name in spatial}
@@ -155,11 +161,12 @@ def write_rephrased(path: str | Path, records: Sequence[RephrasedName]) -> None:
 
 
 def write_descriptors(folder: str | Path, records: Sequence[Descriptors]) -> None:
-    """Write ``{"0": [four texts], ...}`` for both kinds, in OST's layout.
+    """Write ``{"0": [texts], ...}`` for both kinds, in OST's layout.
 
     Args:
-        folder: gets ``spatio_descriptors`` and ``temporal_descriptors``, each with ``4_descriptors.json``.
-        records: of all classes, in label order.
+        folder: gets ``spatio_descriptors`` and ``temporal_descriptors``, each with ``4_descriptors.json``, or the
+            number that the records have.
+        records: of all classes, in label order; of one type.
     """
     write_from_records(folder, records, names=[record.name for record in records])
 
@@ -215,9 +222,20 @@ def _write_rephrased_texts(path: str | Path, texts: Mapping[str, str], names: Se
     _write_labelled(path, texts, names)
 
 
-def _write_descriptor_entries(folder: str | Path, entries: Mapping[str, DescriptorEntry], names: Sequence[str]) -> None:
-    for number, file in enumerate(_DESCRIPTOR_FILES):
-        _write_labelled(Path(folder) / file, {name: entry[number] for name, entry in entries.items()}, names)
+def _descriptor_store(count: int) -> Store:
+    files = descriptor_files(count)
+
+    def write(folder: str | Path, entries: Mapping[str, DescriptorEntry], names: Sequence[str]) -> None:
+        for number, file in enumerate(files):
+            _write_labelled(Path(folder) / file, {name: entry[number] for name, entry in entries.items()}, names)
+
+    return Store(
+        exists=lambda folder: any((folder / file).exists() for file in files),
+        read=partial(read_descriptors, count=count),
+        write=write,
+        entry=lambda record: (record.spatial, record.temporal),
+        record=partial(descriptor_record, count=count),
+    )
 
 
 STORES: dict[type[ClassRecord], Store] = {
@@ -242,13 +260,7 @@ STORES: dict[type[ClassRecord], Store] = {
         entry=lambda record: record.text,
         record=rephrased_record,
     ),
-    Descriptors: Store(
-        exists=lambda folder: any((folder / file).exists() for file in _DESCRIPTOR_FILES),
-        read=read_descriptors,
-        write=_write_descriptor_entries,
-        entry=lambda record: (record.spatial, record.temporal),
-        record=descriptor_record,
-    ),
+    **{record: _descriptor_store(count) for count, record in DESCRIPTOR_RECORDS.items()},
 }
 
 

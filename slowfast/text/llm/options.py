@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 RESPONSE_FORMATS = ("json_schema", "json_object", "text")
+DESCRIPTOR_COUNTS = (2, 4, 8)
 TOKEN_LIMIT_NAMES = ("max_tokens", "max_completion_tokens")
 
 
@@ -35,6 +36,14 @@ def _add_files(parser: argparse.ArgumentParser, stage: str) -> None:
         files.add_argument("--graphs", type=Path, required=True, help="classes_ASKG_<dataset>.yml of these classes")
     what = "folder of both descriptor files" if stage == "descriptors" else "file"
     files.add_argument("--output", type=Path, help=f"{what} to write; what it holds already is kept")
+    if stage == "descriptors":
+        files.add_argument(
+            "--count",
+            type=int,
+            choices=DESCRIPTOR_COUNTS,
+            default=4,
+            help="descriptors of each kind, and the number in the names of the files (default 4)",
+        )
     files.add_argument("--classes", nargs="+", metavar="NAME", help="only these")
     files.add_argument("--limit", type=_number(int, least=1), metavar="N", help="at most N classes in this run")
     files.add_argument(

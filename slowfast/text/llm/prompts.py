@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slowfast.text.llm.records import ActionGraph, Descriptors, ExtendedPrompts, RephrasedName, Triple
+from slowfast.text.llm.records import (
+    DESCRIPTOR_RECORDS,
+    ActionGraph,
+    Descriptors,
+    ExtendedPrompts,
+    RephrasedName,
+    Triple,
+)
 
 _COMMON = """\
 Everything you say must be true of the action, visible in a short video of it and specific: nothing that would
@@ -47,13 +54,17 @@ sentence of 8 to 26 words that says who does what with which things and how it l
 recognise a video of it. It begins in lower case and does not begin with the class name.
 {_COMMON}"""
 
-DESCRIPTORS_INTENT = f"""\
+
+def descriptors_intent(count: int) -> str:
+    """Ask for `count` descriptors of each kind."""
+    return f"""\
 You know what tells actions apart in videos. For one action you write two lists:
-- spatial: 4 descriptors of a single frame: things, place, clothing, posture. They do not contain the class
+- spatial: {count} descriptors of a single frame: things, place, clothing, posture. They do not contain the class
   name.
-- temporal: 4 descriptors of what happens, in the order of time.
+- temporal: {count} descriptors of what happens, in the order of time.
 A descriptor has 3 to 16 words and begins in lower case; no two are the same.
 {_COMMON}"""
+
 
 _EXAMPLE_NAME = "repotting a houseplant"
 
@@ -126,21 +137,43 @@ REPHRASE_EXAMPLE = RephrasedName(
     sentence="somebody lifts a leafy plant with its roots out of a small pot, moves it to a bigger one and adds soil",
 )
 
-DESCRIPTORS_EXAMPLE = Descriptors(
-    name=_EXAMPLE_NAME,
-    spatial=(
-        "green leafy plant with its roots and soil exposed",
-        "two flower pots of different size on a table",
-        "open bag of dark potting soil with a trowel",
-        "hands in gardening gloves covered with dirt",
+_SPATIAL_EXAMPLES = (
+    "green leafy plant with its roots and soil exposed",
+    "two flower pots of different size on a table",
+    "open bag of dark potting soil with a trowel",
+    "hands in gardening gloves covered with dirt",
+    "crumbs of soil scattered over old newspaper",
+    "watering can standing beside the pots",
+    "person in an apron bent over a workbench",
+    "balcony or garden shed with more plants behind",
+)
+_TEMPORAL_EXAMPLES = {
+    2: (
+        "sliding the plant out of its old pot and loosening the roots",
+        "setting it into the bigger pot, adding soil and watering it",
     ),
-    temporal=(
+    4: (
         "tipping the old pot and sliding the plant out",
         "loosening matted roots with the fingers",
         "setting the plant into the bigger pot and adding soil",
         "pressing the soil down and pouring water over it",
     ),
-)
+    8: (
+        "scooping fresh soil into the bigger pot",
+        "tipping the old pot on its side",
+        "sliding the plant out with its root ball",
+        "loosening matted roots with the fingers",
+        "setting the plant into the bigger pot",
+        "filling soil around the roots with a trowel",
+        "pressing the soil down with both hands",
+        "pouring water over it at last",
+    ),
+}
+DESCRIPTORS_EXAMPLES: dict[int, Descriptors] = {
+    count: record(name=_EXAMPLE_NAME, spatial=_SPATIAL_EXAMPLES[:count], temporal=_TEMPORAL_EXAMPLES[count])
+    for count, record in DESCRIPTOR_RECORDS.items()
+}
+"""Descriptors of each kind -> an example with as many."""
 
 
 def name_question(name: str) -> str:

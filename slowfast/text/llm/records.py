@@ -194,7 +194,7 @@ class RephrasedName(ClassRecord):
 
 
 class Descriptors(ClassRecord):
-    """What an action looks like in a frame, and what happens in it over time.
+    """What an action looks like in a frame, and what happens in it over time: four descriptors of each kind.
 
     Source: OST (CVPR 2024), spatio and temporal descriptors.
     """
@@ -213,6 +213,24 @@ class Descriptors(ClassRecord):
         for descriptor in (*self.spatial, *self.temporal):
             check_length(f"{self.name} usually includes {descriptor}")
         return self
+
+
+class TwoDescriptors(Descriptors):
+    """Two descriptors of each kind."""
+
+    spatial: Annotated[tuple[Descriptor, ...], Field(min_length=2, max_length=2)]
+    temporal: Annotated[tuple[Descriptor, ...], Field(min_length=2, max_length=2)]
+
+
+class EightDescriptors(Descriptors):
+    """Eight descriptors of each kind."""
+
+    spatial: Annotated[tuple[Descriptor, ...], Field(min_length=8, max_length=8)]
+    temporal: Annotated[tuple[Descriptor, ...], Field(min_length=8, max_length=8)]
+
+
+DESCRIPTOR_RECORDS: dict[int, type[Descriptors]] = {2: TwoDescriptors, 4: Descriptors, 8: EightDescriptors}
+"""Descriptors of each kind -> the record that has as many; the numbers of OST's ablation."""
 
 
 @lru_cache(maxsize=1)

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from slowfast.text.llm import prompts
 from slowfast.text.llm.records import (
+    DESCRIPTOR_RECORDS,
     ActionGraph,
     ClassRecord,
-    Descriptors,
     ExtendedPrompts,
     RephrasedName,
     Triple,
@@ -134,6 +134,19 @@ class Stage:
             raise ValueError(f"class {name!r} cannot be asked about: a colon ends the name in the rephrased texts")
 
 
+DESCRIPTOR_STAGES: dict[int, Stage] = {
+    count: Stage(
+        key="descriptors",
+        record=record,
+        intent=prompts.descriptors_intent(count),
+        example=prompts.DESCRIPTORS_EXAMPLES[count],
+        example_task=Task(name=prompts.DESCRIPTORS_EXAMPLES[count].name),
+        temperature=0.7,
+    )
+    for count, record in DESCRIPTOR_RECORDS.items()
+}
+"""Descriptors of each kind -> the stage that asks for as many; the usual one, of four, is in STAGES."""
+
 STAGES: dict[str, Stage] = {
     stage.key: stage
     for stage in (
@@ -161,21 +174,14 @@ STAGES: dict[str, Stage] = {
             example_task=Task(name=prompts.REPHRASE_EXAMPLE.name),
             temperature=0.7,
         ),
-        Stage(
-            key="descriptors",
-            record=Descriptors,
-            intent=prompts.DESCRIPTORS_INTENT,
-            example=prompts.DESCRIPTORS_EXAMPLE,
-            example_task=Task(name=prompts.DESCRIPTORS_EXAMPLE.name),
-            temperature=0.7,
-        ),
+        DESCRIPTOR_STAGES[4],
     )
 }
 
 
 def stage_of(record: ClassRecord) -> Stage:
     """The stage that writes records of this type."""
-    return next(stage for stage in STAGES.values() if stage.record is type(record))
+    return next(stage for stage in (*STAGES.values(), *DESCRIPTOR_STAGES.values()) if stage.record is type(record))
 
 
 def describe_faults(error: ValidationError) -> str:

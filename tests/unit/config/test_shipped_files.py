@@ -11,6 +11,8 @@ import yaml
 from slowfast.config.defaults import assert_and_infer_cfg, get_cfg
 from slowfast.config.legacy import REMOVED
 from slowfast.datasets.label_set import LabelSet
+from slowfast.methods.ost.config import OstConfig
+from slowfast.methods.vifi_clip.config import VifiClipConfig
 from slowfast.utils.parser import load_config
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -138,10 +140,9 @@ def test_every_family_has_its_recipe(family, ending, epochs):
     assert {key: leaves[key] for key in expected} == expected
 
 
-TC_CLIP = {
-    "METHOD": "tc_clip",
+# What ViFi-CLIP trains with, and those after it.
+VIFI_RECIPE = {
     "RNG_SEED": 1024,
-    "DATA.NUM_FRAMES": 16,
     "DATA.FRAME_SAMPLING": "uniform",
     "DATA.MEAN": [0.485, 0.456, 0.406],  # ImageNet's
     "DATA.STD": [0.229, 0.224, 0.225],
@@ -149,18 +150,14 @@ TC_CLIP = {
     "DATA.TRAIN_CROP_SCALES": [1, 0.875, 0.75, 0.66],
     "DATA.TRAIN_CROP_SIZE": 224,
     "DATA.TEST_CROP_SIZE": 224,
+    "DATA.RANDOM_FLIP": True,
+    "AUG.ENABLE": True,
     "AUG.FRAME_JITTER_PROB": 0.8,
     "AUG.FRAME_JITTER": [0.4, 0.4, 0.2, 0.1],
     "AUG.GRAY_PROB": 0.2,
     "AUG.AA_TYPE": "",
     "AUG.COLOR_JITTER": 0.0,
     "AUG.RE_PROB": 0.0,
-    "MIXUP.ALPHA": 0.8,
-    "MIXUP.CUTMIX_ALPHA": 1.0,
-    "MIXUP.PROB": 1.0,
-    "MIXUP.SWITCH_PROB": 0.5,
-    "MIXUP.LABEL_SMOOTH_VALUE": 0.1,
-    "MIXUP.PARTNER": "permuted",
     "SOLVER.OPTIMIZING_METHOD": "adamw",
     "SOLVER.BETAS": (0.9, 0.98),
     "SOLVER.WEIGHT_DECAY": 0.001,
@@ -170,6 +167,18 @@ TC_CLIP = {
     "SOLVER.WARMUP_START_LR": 0.0,
     "TRAIN.MIXED_PRECISION": True,
 }
+
+VIFI_MIXUP = {
+    "MIXUP.ENABLE": True,
+    "MIXUP.ALPHA": 0.8,
+    "MIXUP.CUTMIX_ALPHA": 1.0,
+    "MIXUP.PROB": 1.0,
+    "MIXUP.SWITCH_PROB": 0.5,
+    "MIXUP.LABEL_SMOOTH_VALUE": 0.1,
+    "MIXUP.PARTNER": "permuted",
+}
+
+TC_CLIP = {"METHOD": "tc_clip", "DATA.NUM_FRAMES": 16, **VIFI_RECIPE, **VIFI_MIXUP}
 
 # Protocol -> epochs, warm-up, rate, videos per step, clips of a GPU at a time, views, crops.
 TC_CLIP_PROTOCOLS = {
@@ -200,11 +209,72 @@ def test_tc_clip_has_its_recipes(protocol):
     leaves = cfg.leaves()
     assert {key: leaves[key] for key in expected} == expected
     assert pytest.approx(rate / 100) == cfg.SOLVER.COSINE_END_LR
-    assert cfg.AUG.ENABLE
-    assert cfg.MIXUP.ENABLE
 
 
-@pytest.mark.parametrize("path", [path for path in RUNS if path.name.startswith("TCCLIP_vit")], ids=name)
+# File -> epochs, rate, videos per step, frames, views, crops; 8 GPUs with 4 clips each, warm-up of 5 epochs.
+VIFI_CLIP_FILES = {
+    "32f_zeroshot": (10, 8e-6, 256, 32, 1, 1),
+    "32f_zeroshot_image": (10, 8e-6, 256, 32, 1, 1),
+    "32f_zeroshot_text": (10, 8e-6, 256, 32, 1, 1),
+    "32f_few_shot": (50, 2e-6, 64, 32, 1, 1),
+    "32f_few_shot_prompts": (50, 8e-3, 64, 32, 1, 1),
+    "32f_base_to_novel": (11, 2e-6, 64, 32, 1, 1),
+    "32f_base_to_novel_prompts": (11, 4e-2, 64, 32, 1, 1),
+    "16f_fully_supervised": (30, 2.2e-5, 512, 16, 4, 3),
+    "16f_fully_supervised_image": (30, 8e-6, 256, 16, 4, 3),
+    "16f_fully_supervised_text": (30, 8e-6, 256, 16, 4, 3),
+}
+OST_FILES = {
+    "32f_zeroshot": (10, 8e-6, 256, 32, 1, 1),
+    "32f_few_shot": (50, 5e-6, 64, 32, 1, 1),
+    "32f_base_to_novel": (11, 2e-6, 64, 32, 1, 1),
+    "16f_fully_supervised": (30, 2.2e-5, 512, 16, 4, 3),
+}
+PROMPTS = {"few_shot_prompts": (10, 10, 12, 12), "base_to_novel_prompts": (16, 16, 9, 9)}
+
+
+def check_vifi_recipe(cfg, epochs, rate, batch, frames, views, crops):
+    expected = VIFI_RECIPE | {
+        "NUM_GPUS": 8,
+        "SOLVER.MAX_EPOCH": epochs,
+        "SOLVER.WARMUP_EPOCHS": 5.0,
+        "SOLVER.BASE_LR": rate,
+        "TRAIN.BATCH_SIZE": batch,
+        "DATA.NUM_FRAMES": frames,
+        "TEST.NUM_ENSEMBLE_VIEWS": views,
+        "TEST.NUM_SPATIAL_CROPS": crops,
+    }
+    leaves = cfg.leaves()
+    assert {key: leaves[key] for key in expected} == expected
+    assert pytest.approx(rate / 100) == cfg.SOLVER.COSINE_END_LR
+    assert cfg.TRAIN.BATCH_SIZE == cfg.NUM_GPUS * cfg.TRAIN.ACCUMULATION_STEPS * 4
+
+
+@pytest.mark.parametrize("file", VIFI_CLIP_FILES)
+def test_vifi_clip_has_its_recipes(file):
+    cfg = load(ROOT / "configs" / "Kinetics" / f"ViFiCLIP_vitb16_{file}.yaml")
+    check_vifi_recipe(cfg, *VIFI_CLIP_FILES[file])
+    leaves = cfg.leaves()
+    assert {key: leaves[key] for key in VIFI_MIXUP} == VIFI_MIXUP
+    assert (cfg.METHOD, cfg.MIXUP.GROUP_SIZE, cfg.TEST.PATCHING_RATIOS) == ("vifi_clip", 4, [])
+    own = VifiClipConfig.from_cfg(cfg)
+    prompts = PROMPTS.get(file.removeprefix("32f_"))
+    assert own.use == (file.rpartition("_")[2] if file.endswith(("_image", "_text")) else "both")
+    assert own.prompted == (prompts is not None)
+    if prompts:
+        assert prompts == (own.num_vision_prompts, own.num_text_prompts, own.vision_depth, own.text_depth)
+
+
+@pytest.mark.parametrize("file", OST_FILES)
+def test_ost_has_its_recipes(file):
+    cfg = load(ROOT / "configs" / "Kinetics" / f"OST_vitb16_{file}.yaml")
+    check_vifi_recipe(cfg, *OST_FILES[file])
+    own = OstConfig.from_cfg(cfg)  # refuses mixing
+    assert (cfg.METHOD, own.num_descriptors, own.kinds, own.use) == ("ost", 4, ("spatial", "temporal"), "both")
+    assert ([0.2, 0.0] if "zeroshot" in file else []) == cfg.TEST.PATCHING_RATIOS
+
+
+@pytest.mark.parametrize("path", [path for path in RUNS if path.name.startswith(("TCCLIP_vit", "ViFi"))], ids=name)
 def test_a_group_of_mixup_is_a_part_of_the_accumulation(path):
     cfg = load(path)
     assert cfg.TRAIN.BATCH_SIZE == cfg.NUM_GPUS * cfg.TRAIN.ACCUMULATION_STEPS * cfg.MIXUP.GROUP_SIZE

@@ -21,9 +21,11 @@ RUNS = [path for path in SCRIPTS if path.parents[1].name in {"training", "testin
 LAUNCHERS = sorted((ROOT / "script" / "launch").glob("*.sh"))
 
 PATHS = {"DATA_DIR": "data dir", "VIDEO_ROOT": "videos"}
-FILES = {"WEIGHTS": "weights.pyth"}
+FILES = {"WEIGHTS": "weights.pyth", "INIT": "init.pyth"}
 HALVES = ("k400", "hmdb51", "ucf101", "ssv2")
 FEW_SHOT = ("hmdb51", "ucf101", "ssv2")
+ONE_CLIP = ("ost", "vifi")
+"""Families with files for ViT-B/16 only."""
 
 # Program -> what its stand-in does: print its own name and its arguments, each ended by a null character.
 RECORD = '#!/usr/bin/env bash\nprintf "%s\\0" "${0##*/}" "$@"\n'
@@ -35,22 +37,25 @@ def name(path):
 
 def arguments_of(script):
     """All (arguments, ARCH) that a script is made for."""
-    if script.name == "train_base_to_novel.sh":
+    is_large = script.parent.name not in ONE_CLIP
+    kind = script.name.removesuffix(".sh").removesuffix("_prompts")
+    if kind == "train_base_to_novel":
         return [((dataset,), "vitb16") for dataset in HALVES]
-    if script.name == "test_base_to_novel.sh":
+    if kind == "test_base_to_novel":
         return [((dataset, half), "vitb16") for dataset in HALVES for half in ("base", "novel")]
-    if script.name == "test_zero_shot.sh":
-        return [((dataset,), "vitb16") for dataset in ("ucf101", "hmdb51", "k600", "k400")] + [(("k600",), "vitl14")]
-    if script.name in {"train_few_shot.sh", "test_few_shot.sh"}:
+    if kind == "test_zero_shot":
+        every = [((dataset,), "vitb16") for dataset in ("ucf101", "hmdb51", "k600", "k400")]
+        return every + [(("k600",), "vitl14")] * is_large
+    if kind in {"train_few_shot", "test_few_shot"}:
         return [((dataset, shots), "vitb16") for dataset in FEW_SHOT for shots in ("2", "16")]
-    return [((), "vitb16"), ((), "vitl14")] if script.name == "train_k400.sh" else [((), "vitb16")]
+    return [((), "vitb16")] + [((), "vitl14")] * (is_large and kind == "train_k400")
 
 
 def views_of(script):
     """Temporal clips and crops per video that a script tests with."""
-    if "tcclip" not in script.parts:
-        return (3, 1)
-    return (4, 3) if "fully_supervised" in script.name else (2, 1)
+    if "fully_supervised" in script.name:
+        return (4, 3)
+    return {"tcclip": (2, 1), "ost": (1, 1), "vifi": (1, 1)}.get(script.parent.name, (3, 1))
 
 
 CASES = [
@@ -97,7 +102,7 @@ def values(cfg, *keys):
 def environment_of(script, **more):
     """What a script needs, and nothing else: an unneeded variable could hide that it is read."""
     text = script.read_text(encoding="utf-8")
-    needed = {key: value for key, value in FILES.items() if key == "WEIGHTS" or key in text}
+    needed = {key: value for key, value in FILES.items() if key == "WEIGHTS" or f"{key}:?" in text}
     tclip = {"TEXT_FEATURES": "features.pt"} if "TEXT_FEATURES:?" in text else {}
     return {**PATHS, **needed, **tclip, **more}
 
@@ -212,6 +217,65 @@ def test_few_shot_scripts_read_prepared_lists(programs):
         assert values(cfg, "TRAIN_FILE", "TEST_FILE", "DATA.RANDOM_FLIP") == (
             *("few_shot/16/train.csv", "full/val.csv", False),
         )
+
+
+@pytest.mark.parametrize(
+    ("dataset", "shots", "rate"),
+    [
+        ("hmdb51", "2", 5e-6),
+        ("hmdb51", "4", 3.5e-6),
+        ("ucf101", "4", 5e-6),
+        ("ssv2", "8", 5e-6),
+        ("ssv2", "16", 2.5e-6),
+    ],
+)
+def test_ost_has_rates_of_its_own_for_two_cases(dataset, shots, rate, programs):
+    script = ROOT / "script/training/ost/train_few_shot.sh"
+    cfg = resolve(start([script, dataset, shots], programs, **PATHS)[1:])
+    assert rate == cfg.SOLVER.BASE_LR
+    assert pytest.approx(rate / 100) == cfg.SOLVER.COSINE_END_LR
+    assert (dataset != "ssv2") == cfg.DATA.RANDOM_FLIP
+    command = [script, dataset, shots, "DATA.RANDOM_FLIP", "True", "SOLVER.BASE_LR", "1e-5"]
+    cfg = resolve(start(command, programs, **PATHS)[1:])
+    assert values(cfg, "DATA.RANDOM_FLIP", "SOLVER.BASE_LR") == (True, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        ("ost/train_few_shot.sh", ["hmdb51", "2"]),
+        ("vifi/train_base_to_novel_prompts.sh", ["ucf101"]),
+        ("tcclip/train_k400.sh", []),
+    ],
+)
+def test_a_training_starts_from_other_weights_in_a_folder_of_its_own(script, arguments, programs):
+    command = [ROOT / "script/training" / script, *arguments]
+    cfg = resolve(start(command, programs, **PATHS, INIT="k400 tuned.pyth")[1:])
+    assert values(cfg, "TRAIN.CUSTOM_LOAD", "TRAIN.CUSTOM_LOAD_FILE") == (True, "k400 tuned.pyth")
+    # neither an epoch nor an optimiser comes along
+    assert values(cfg, "TRAIN.CHECKPOINT_FILE_PATH", "TRAIN.FORCE_RESUME") == ("", False)
+    assert cfg.OUTPUT_DIR.endswith("_init")
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [("training/vifi/train_k400.sh", []), ("testing/vifi/test_fully_supervised.sh", [])],
+)
+def test_one_tower_has_a_file_of_its_own(script, arguments, programs):
+    command = [ROOT / "script" / script, *arguments]
+    folders = set()
+    for tower in ("both", "image", "text"):
+        cfg = resolve(start(command, programs, **PATHS, **FILES, TOWER=tower)[1:])
+        assert tower == cfg.VIFI_CLIP.USE
+        folders.add(cfg.OUTPUT_DIR)
+    assert len(folders) == 3
+
+
+def test_a_tower_without_a_recipe_is_refused(programs):
+    command = [ROOT / "script/training/vifi/train_few_shot.sh", "hmdb51", "2"]
+    status, (line,) = start(command, programs, **PATHS, TOWER="image")
+    assert status == 2
+    assert "few_shot_image.yaml: no such file (ARCH is vitb16, TOWER is image)" in line
 
 
 def test_the_number_of_gpus_is_that_of_the_file_unless_the_environment_says_more(programs):

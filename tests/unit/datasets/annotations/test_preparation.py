@@ -55,7 +55,8 @@ def test_a_dataset_elsewhere_is_complete_by_itself(prepare, tmp_path, label_db, 
             assert len(rows) == entry.rows
             assert {int(row.rpartition(",")[2]) for row in rows} <= set(range(len(labels)))
     assert (tmp_path / "db/ucf101/dataset.yaml").read_bytes() == (label_db / "ucf101/dataset.yaml").read_bytes()
-    assert not (tmp_path / "db/ucf101/descriptors").exists()
+    for file in label_db.glob("ucf101/descriptors/*/*.json"):
+        assert (tmp_path / "db" / file.relative_to(label_db)).read_bytes() == file.read_bytes()
 
 
 def test_half_draws_have_both_wordings(prepare, label_db):
@@ -70,9 +71,26 @@ def test_the_same_folder_gets_no_copies(label_db, tmp_path):
     assert class_files(label_db / "ucf101", label_db / "ucf101") == {}
     assert class_files(tmp_path / "none", tmp_path / "other") == {}
     copied = class_files(label_db / "k600", tmp_path / "k600")
-    assert {"index2cls.json", "dataset.yaml", "zero_shot_split3_index2cls.json", "zero_shot_split3_rephrased.json"} == {
-        name for name in copied if "split" not in name or "split3" in name
-    }
+    descriptors = {f"descriptors/{kind}_descriptors/4_descriptors.json" for kind in ("spatio", "temporal")}
+    assert {
+        *("index2cls.json", "dataset.yaml", "zero_shot_split3_index2cls.json", "zero_shot_split3_rephrased.json"),
+        *(*descriptors, "../k600-index2cls.json"),
+    } == {name for name in copied if "split" not in name or "split3" in name}
+
+
+def test_descriptors_are_copied_with_the_list_that_numbers_them(label_db, tmp_path):
+    texts = class_files(label_db / "hmdb51", tmp_path / "hmdb51")
+    file = "descriptors/temporal_descriptors/4_descriptors.json"
+    assert texts[file] == (label_db / "hmdb51" / file).read_text(encoding="utf-8")
+    assert not any(name.startswith("..") for name in texts)  # its class list numbers them
+    copy = tmp_path / "hmdb51" / file
+    copy.parent.mkdir(parents=True)
+    copy.write_text(texts[file], encoding="utf-8")
+    assert class_files(label_db / "hmdb51", tmp_path / "hmdb51") == texts  # an earlier run was interrupted
+    copy.write_text("{}", encoding="utf-8")  # its owner's
+    assert set(texts) - set(class_files(label_db / "hmdb51", tmp_path / "hmdb51")) == {
+        file, file.replace("temporal", "spatio")
+    }  # fmt: skip
 
 
 def test_no_class_files_without_draws(tmp_path):

@@ -17,10 +17,11 @@ from slowfast.text.llm.export import (
     write_from_records,
     write_rephrased,
 )
-from slowfast.text.llm.prompts import DESCRIPTORS_EXAMPLE, GRAPH_EXAMPLE, PROMPTS_EXAMPLE, REPHRASE_EXAMPLE
+from slowfast.text.llm.prompts import DESCRIPTORS_EXAMPLES, GRAPH_EXAMPLE, PROMPTS_EXAMPLE, REPHRASE_EXAMPLE
 from slowfast.text.prompt_bank import read_graphs, read_prompts
 
 NAME = GRAPH_EXAMPLE.name
+DESCRIPTORS_EXAMPLE = DESCRIPTORS_EXAMPLES[4]
 EXAMPLES = (GRAPH_EXAMPLE, PROMPTS_EXAMPLE, REPHRASE_EXAMPLE, DESCRIPTORS_EXAMPLE)
 
 
@@ -33,7 +34,11 @@ def test_entries_and_back():
     assert prompt_record(NAME, prompt_entry(PROMPTS_EXAMPLE)) == PROMPTS_EXAMPLE
 
 
-@pytest.mark.parametrize("record", EXAMPLES, ids=lambda record: type(record).__name__)
+@pytest.mark.parametrize(
+    "record",
+    [*EXAMPLES, DESCRIPTORS_EXAMPLES[2], DESCRIPTORS_EXAMPLES[8]],
+    ids=lambda record: type(record).__name__,
+)
 def test_round_trip_through_files(tmp_path, record):
     store = STORES[type(record)]
     path = tmp_path / "new" / "output"
@@ -67,6 +72,20 @@ def test_writers_number_records_in_their_order(tmp_path):
     assert list(read_rephrased(tmp_path / "names.json", ["b", NAME])) == ["b", NAME]
     write_descriptors(tmp_path, [DESCRIPTORS_EXAMPLE])
     assert list(read_descriptors(tmp_path, [NAME])) == [NAME]
+
+
+def test_files_of_descriptors_are_named_by_their_number(tmp_path):
+    for count in (2, 8):
+        write_descriptors(tmp_path, [DESCRIPTORS_EXAMPLES[count]])
+    assert sorted(path.name for path in tmp_path.glob("spatio_descriptors/*")) == [
+        "2_descriptors.json",
+        "8_descriptors.json",
+    ]
+    for count in (2, 8):
+        (entry,) = read_descriptors(tmp_path, [NAME], count=count).values()
+        assert [len(texts) for texts in entry] == [count, count]
+    with pytest.raises(ValueError, match=r"4_descriptors\.json: no such file"):
+        read_descriptors(tmp_path, [NAME])
 
 
 def test_an_absent_class_leaves_its_number_out(tmp_path):

@@ -1,10 +1,11 @@
 import pytest
 from pydantic import ValidationError
 
-from slowfast.text.llm.prompts import DESCRIPTORS_EXAMPLE, GRAPH_EXAMPLE, PROMPTS_EXAMPLE, REPHRASE_EXAMPLE
+from slowfast.text.llm.prompts import DESCRIPTORS_EXAMPLES, GRAPH_EXAMPLE, PROMPTS_EXAMPLE, REPHRASE_EXAMPLE
 from slowfast.text.llm.records import check_length, names_class
 from slowfast.text.llm.stages import describe_faults
 
+DESCRIPTORS_EXAMPLE = DESCRIPTORS_EXAMPLES[4]
 EXAMPLES = {"graph": GRAPH_EXAMPLE, "prompts": PROMPTS_EXAMPLE, "name": REPHRASE_EXAMPLE, "texts": DESCRIPTORS_EXAMPLE}
 
 

@@ -2,7 +2,16 @@ import json
 
 import pytest
 
-from slowfast.text.llm.stages import MAX_ANSWER_CHARACTERS, STAGES, Task, response_format_parameter, stage_of
+from slowfast.text.llm.cache import cache_key
+from slowfast.text.llm.client import Sampling
+from slowfast.text.llm.stages import (
+    DESCRIPTOR_STAGES,
+    MAX_ANSWER_CHARACTERS,
+    STAGES,
+    Task,
+    response_format_parameter,
+    stage_of,
+)
 
 ALLOWED = {"type", "additionalProperties", "required", "minItems", "maxItems", "properties", "items"}
 
@@ -33,6 +42,35 @@ def test_schema_is_strict_and_plain(stage):
         if part["type"] == "object":
             assert part["additionalProperties"] is False
             assert sorted(part["required"]) == sorted(part["properties"])
+
+
+@pytest.mark.parametrize("count", DESCRIPTOR_STAGES)
+def test_descriptors_by_number(count):
+    stage = DESCRIPTOR_STAGES[count]
+    assert stage_of(stage.example) is stage
+    assert stage.accept(json.dumps(answer(stage)), stage.example_task) == stage.example
+    assert f"spatial: {count} descriptors" in stage.intent
+    for kind in ("spatial", "temporal"):
+        entry, texts = stage.schema(stage.example_task)["properties"][kind], answer(stage)[kind]
+        assert (entry["minItems"], entry["maxItems"]) == (count, count)
+        for wrong in (texts[1:], [*texts, "one more thing"]):
+            with pytest.raises(ValueError, match=f"{kind}: Tuple should have at (least|most) {count} items"):
+                stage.accept(json.dumps(answer(stage) | {kind: wrong}), stage.example_task)
+
+
+def test_answers_are_kept_by_number():
+    sampling = Sampling(model="m", temperature=0.7, seed=0, max_tokens=4096)
+    keys, task = {}, Task(name="surfing")
+    for count, stage in DESCRIPTOR_STAGES.items():
+        keys[count] = cache_key(
+            stage.messages(task, response_format="json_schema"),
+            sampling=sampling,
+            response_format=response_format_parameter(stage, task, "json_schema"),
+            schema=stage.schema(task),
+        )
+    assert len(set(keys.values())) == 3
+    # Of four as it was before there were others, so that no answer is paid for twice.
+    assert keys[4] == "136bc72ea9c37460003ec704f042197f33d37b66fe91f6c0b3ab8850fcb121f7"
 
 
 def test_schema_wants_a_tail_per_triple():

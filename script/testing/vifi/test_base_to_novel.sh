@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# ViFi-CLIP: test $WEIGHTS on base or novel classes.
+# Arguments: k400|hmdb51|ucf101|ssv2 base|novel [KEY VALUE ...]
+source "$(dirname "$0")/../../env.sh"
+test_half "configs/Kinetics/ViFiCLIP_${ARCH}_32f_base_to_novel$(tower).yaml" "$@"
