@@ -156,10 +156,15 @@ def _own_names(label_set: LabelSet) -> tuple[str, ...]:
     dataset = LabelSet.from_json(folder / f"{_CLASS_LIST}.json").names
     if LabelSet.from_json(source).names == label_set.names:
         return own_names(source, dataset=dataset)
-    spelled: dict[str, str] = {}  # of several lists joined
+    spelled: dict[str, list[str]] = {}  # the lists of a dataset, of which several may be joined here
     for file in sorted(folder.rglob(f"*{_CLASS_LIST}.json")):
-        spelled |= zip(LabelSet.from_json(file).names, own_names(file, dataset=dataset), strict=True)
-    return tuple(spelled.get(name, name) for name in label_set.names)
+        in_file: dict[str, list[str]] = {}
+        for name, own in zip(LabelSet.from_json(file).names, own_names(file, dataset=dataset), strict=True):
+            in_file.setdefault(name, []).append(own)
+        spelled |= {name: own for name, own in in_file.items() if len(own) > len(spelled.get(name, ()))}
+    # Classes that a list cuts to the same words stay in their order when lists are joined.
+    rows = {name: iter(own) for name, own in spelled.items()}
+    return tuple(next(rows[name], name) if name in rows else name for name in label_set.names)
 
 
 def _dataset_folder(source: Path | None) -> Path | None:
