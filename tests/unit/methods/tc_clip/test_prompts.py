@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from slowfast.methods.tc_clip.build import text_bank
 from slowfast.methods.tc_clip.config import TcClipConfig
-from slowfast.methods.tc_clip.prompts import PromptGenerationLayer, Prompts, end_of_text, read_block
+from slowfast.methods.tc_clip.prompts import PromptGenerationLayer
+from slowfast.models.clip.prefix import Prompts, end_of_text, read_block
 from slowfast.models.clip.layers import ResidualBlock
 
 LEVELS = "TC_CLIP.PROMPT_GENERATION_LAYER_LEVEL"
