@@ -34,7 +34,7 @@ class ViFiCLIP(Method):
         loss: classification loss, (B, K) and (B,) or (B, K) -> scalar.
         use: what trains; not read where only the learned vectors do.
         prompts_only: only the learned vectors train.
-        starts_prompts: weights without learned vectors may be loaded: training starts them. They come with all, or none.
+        starts_prompts: weights may be loaded that have no learned vectors, which training starts; some are refused.
         pixel_mean: mean of the training images, RGB, in [0, 1].
         pixel_std: their standard deviation.
 

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from slowfast.methods.tc_clip.build import text_bank
 from slowfast.methods.tc_clip.config import TcClipConfig
 from slowfast.methods.tc_clip.prompts import PromptGenerationLayer
-from slowfast.models.clip.prefix import Prompts, end_of_text, read_block
 from slowfast.models.clip.layers import ResidualBlock
+from slowfast.models.clip.prefix import Prompts, end_of_text, read_block
 
 LEVELS = "TC_CLIP.PROMPT_GENERATION_LAYER_LEVEL"
 WIDTH = 128

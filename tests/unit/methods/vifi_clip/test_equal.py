@@ -14,9 +14,12 @@ NAMES = ("surfing", "pouring tea", "ApplyLipstick", "riding a very old bike down
 def vectors(vision=(0, 0), text=(0, 1), **keys):
     """Keys of learned vectors, (number, depth) of either tower."""
     return {
-        "N_CTX_VISION": vision[0], "PROMPT_DEPTH_VISION": vision[1], "N_CTX_TEXT": text[0], "PROMPT_DEPTH_TEXT": text[1],
+        "N_CTX_VISION": vision[0],
+        "PROMPT_DEPTH_VISION": vision[1],
+        "N_CTX_TEXT": text[0],
+        "PROMPT_DEPTH_TEXT": text[1],
         **keys,
-    }  # fmt: skip
+    }
 
 
 SETTINGS = {
