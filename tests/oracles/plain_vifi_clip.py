@@ -68,7 +68,7 @@ class PlainVifiClip:
         if words is not None:
             x = torch.cat((x[:, :1], words.expand(len(x), -1, -1), x[:, 1 + len(words) :]), dim=1)
         x = x + self.weights["model.positional_embedding"]
-        mask = torch.full((x.shape[1],) * 2, -torch.inf, dtype=x.dtype).triu(1)
+        mask = torch.full((x.shape[1],) * 2, -torch.inf, dtype=x.dtype, device=x.device).triu(1)
         for layer in range(self.text_layers):
             name = f"model.transformer.resblocks.{layer}"
             vectors = self.weights.get(f"{name}.VPT_shallow")
