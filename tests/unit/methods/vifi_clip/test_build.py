@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from slowfast.engine.average import patch_state
 from slowfast.engine.checkpoint import load_model_state
 from slowfast.engine.tested_weights import load_into
 from slowfast.methods.vifi_clip.build import text_bank
@@ -142,6 +143,16 @@ def test_some_of_the_learned_vectors_are_refused(make):
     with pytest.raises(ValueError, match=message):
         load_model_state(method, some, source="file", allow_missing=method.optional_prefixes)
     assert all(torch.equal(tensor, before[name]) for name, tensor in method.state_dict().items())
+
+
+def test_raw_clip_is_mixed_into_the_towers_alone(make, small_weights):
+    """TEST.PATCHING_RATIOS: learned vectors stay as they are."""
+    method, own = make(training=False, **BOTH), moved(make(**BOTH))
+    mixed = patch_state(torch.load(small_weights), own, ratio=0.5)
+    load_into(method, mixed, source="file")
+    state = method.state_dict()
+    assert all(torch.equal(state[name], own[name]) for name in PROMPTS)
+    assert torch.allclose(state["model.text_projection"], own["model.text_projection"] - 0.005)
 
 
 def test_random_weights_of_a_published_size(make, small_sizes, monkeypatch):
