@@ -38,8 +38,8 @@ class Method(nn.Module, ABC):
 
     transient_prefixes: ClassVar[tuple[str, ...]] = ()
     """Prefixes of state-dict entries that never enter a checkpoint, such as a frozen teacher."""
-    optional_prefixes: ClassVar[tuple[str, ...]] = ()
-    """Prefixes of entries that a weight file may lack, because evaluation does not use them."""
+    optional_prefixes: tuple[str, ...] = ()
+    """Prefixes of entries that a weight file may lack: evaluation does not use them, or training is to start them."""
     pixel_mean: Tensor
     pixel_std: Tensor
 

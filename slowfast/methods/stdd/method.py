@@ -58,7 +58,7 @@ class STDD(Method):
     """
 
     transient_prefixes: ClassVar[tuple[str, ...]] = ("raw_model.",)
-    optional_prefixes: ClassVar[tuple[str, ...]] = ("projector_v.", "projector_t.")
+    optional_prefixes = ("projector_v.", "projector_t.")
 
     def __init__(
         self,

@@ -12,32 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from slowfast.models.clip.arch import HEAD_WIDTH, ClipSizes
+from slowfast.models.clip.arch import ClipSizes
 from slowfast.models.clip.layers import Attention, LayerNorm, ResidualBlock, mlp
 from slowfast.models.clip.model import CLIP, TEXT_TOWER
-from slowfast.models.clip.prefix import finish, heads
+from slowfast.models.clip.prefix import PromptLearner, Prompts, end_of_text, read_block, residual_block
 from slowfast.models.clip.text import longest_text
 from slowfast.models.kept import KeepingModule
-from slowfast.models.similarity import at_least_fp32, unit_norm
+from slowfast.models.similarity import unit_norm
 from slowfast.text.text_bank import TextBank
-
-
-class PromptLearner(nn.Module):
-    """The learned words.
-
-    Args:
-        words: what they start from, (n, D).
-    """
-
-    def __init__(self, words: Tensor) -> None:
-        super().__init__()
-        self.ctx = nn.Parameter(words)
 
 
 class PromptGenerationLayer(nn.Module):
@@ -83,15 +70,6 @@ class PromptGenerationLayer(nn.Module):
         return words + self.mlp(self.ln_2(words))
 
 
-class Prompts(NamedTuple):
-    """States of all prompts between two blocks; a leading axis of 1 stands for all videos."""
-
-    start: Tensor
-    """Start-of-text token and learned words, shared by all classes, (1 or B, S, D)."""
-    rest: Tensor
-    """What follows them, (1 or B, K, M, D)."""
-
-
 class PromptedText(KeepingModule):
     """Class embeddings that may depend on the video.
 
@@ -113,7 +91,7 @@ class PromptedText(KeepingModule):
     def start_layers(self, clip: CLIP, *, copy: bool) -> None:
         """Start what reads the video: as copies of the blocks that it stands before, or at random."""
         for level, layer in zip(self.levels, self.prompt_generation_layer, strict=True):
-            block = _residual(clip.transformer.resblocks[level])
+            block = residual_block(clip.transformer.resblocks[level])
             assert isinstance(layer, PromptGenerationLayer)
             if copy:
                 layer.copy_from(block)
@@ -142,7 +120,7 @@ class PromptedText(KeepingModule):
         Returns:
             Class embeddings, unit norm, (B, K, E); (1, K, E) where they do not depend on the video.
         """
-        blocks = [_residual(block) for block in clip.transformer.resblocks]
+        blocks = [residual_block(block) for block in clip.transformer.resblocks]
         prompts = self._shared(clip, blocks)
         if clip.sizes.embed_dim != clip.sizes.text_width:
             # No published CLIP of TC-CLIP is like this: the way from words to the joint space, walked back.
@@ -183,68 +161,3 @@ class PromptedText(KeepingModule):
         for block in blocks[: self.levels[0] if self.levels else len(blocks) - 1]:
             prompts = clip.transformer.run(block, partial(read_block, block), prompts)
         return prompts
-
-
-def _residual(block: nn.Module) -> ResidualBlock:
-    assert isinstance(block, ResidualBlock)
-    return block
-
-
-def read_block(block: ResidualBlock, prompts: Prompts) -> Prompts:
-    """Apply a block of the text tower to the start of the prompts and to the rest, which sees the start."""
-    start, rest = prompts
-    q, k, v = heads(block.attn, block.ln_1(start))
-    num_videos, num_classes, length = max(len(start), len(rest)), rest.shape[1], start.shape[1]
-    rest = rest.expand(num_videos, -1, -1, -1)
-    # Projected for all videos at once where it is the same.
-    q_rest, k_rest, v_rest = heads(block.attn, block.ln_1(prompts.rest).flatten(0, 1))
-
-    def behind(own: Tensor, shared: Tensor) -> Tensor:
-        own = own.unflatten(0, (-1, num_classes)).expand(num_videos, -1, -1, -1, -1)
-        copies = shared[:, None].expand(num_videos, num_classes, -1, -1, -1)
-        return torch.cat((copies, own), dim=3).flatten(0, 1)
-
-    sees = torch.ones(rest.shape[2], length + rest.shape[2], dtype=torch.bool, device=rest.device).tril(length)
-    q_rest = q_rest.unflatten(0, (-1, num_classes)).expand(num_videos, -1, -1, -1, -1).flatten(0, 1)
-    attended = F.scaled_dot_product_attention(q_rest, behind(k_rest, k), behind(v_rest, v), attn_mask=sees)
-    new_rest = finish(block, rest.flatten(0, 1), attended).unflatten(0, (num_videos, num_classes))
-    return Prompts(finish(block, start, F.scaled_dot_product_attention(q, k, v, is_causal=True)), new_rest)
-
-
-def end_of_text(block: ResidualBlock, prompts: Prompts, *, ends: Tensor) -> Tensor:
-    """Apply the last block to the end-of-text token of each prompt alone.
-
-    Its attention to the rest of its prompt is computed once for all videos where the rest is the same; the start joins
-    as S further keys under the same softmax, of which the rest is one, whose score is the logarithm of its normaliser.
-    Tokens themselves serve as keys and values, as in `Attention.attend_first`.
-
-    Args:
-        block: the last of the text tower.
-        prompts: its input.
-        ends: place of the end-of-text token within the rest, (K,).
-
-    Returns:
-        States of the end-of-text tokens, (1 or B, K, D).
-    """
-    start, rest = prompts
-    attn, width = block.attn, rest.shape[-1]
-    place = ends[None, :, None, None].expand(len(rest), -1, -1, width)
-    own = rest.gather(2, place)[:, :, 0]  # (1 or B, K, D)
-    normed = block.ln_1(rest)
-    q = attn.queries(block.ln_1(own)) * HEAD_WIDTH**-0.5  # (1 or B, K, heads, 64)
-    through = attn.through_keys(q.flatten(0, 1)).unflatten(0, q.shape[:2])
-    scores = at_least_fp32(through @ normed.transpose(2, 3).to(through.dtype))  # (1 or B, K, heads, M)
-    behind_end = torch.arange(rest.shape[2], device=rest.device) > ends[:, None]
-    scores = scores.masked_fill(behind_end[:, None], -torch.inf)
-    mean = scores.softmax(dim=-1).to(through.dtype) @ normed.to(through.dtype)
-    value = attn.through_values(mean.flatten(0, 1)).unflatten(0, q.shape[:2])
-
-    normed_start = block.ln_1(start)
-    _, weight_k, weight_v = attn.in_proj_weight.chunk(3)
-    k, v = (F.linear(normed_start, w).unflatten(-1, (attn.num_heads, HEAD_WIDTH)) for w in (weight_k, weight_v))
-    scores_start = at_least_fp32(torch.einsum("bkhd,bshd->bkhs", q.expand(max(len(q), len(k)), -1, -1, -1), k))
-    total = scores.logsumexp(dim=-1, keepdim=True).expand(len(scores_start), -1, -1, -1)
-    weights = torch.cat((total, scores_start), dim=-1).softmax(dim=-1).to(value.dtype)
-    attended = weights[..., :1] * value + torch.einsum("bkhs,bshd->bkhd", weights[..., 1:], v)
-    x = own + attn.out_proj(attended.flatten(2) + attn.in_proj_bias.chunk(3)[2])
-    return x + block.feed_forward(block.ln_2(x))

@@ -325,6 +325,12 @@ IN_FULL = {
     },
     "tc_clip": {"TC_CLIP.CONTEXT_TOKEN_K": 5, "TC_CLIP.TOME_R": 4},
     "ost": {},
+    "vifi_clip": {
+        "VIFI_CLIP.N_CTX_VISION": 3,
+        "VIFI_CLIP.PROMPT_DEPTH_VISION": 2,
+        "VIFI_CLIP.N_CTX_TEXT": 4,
+        "VIFI_CLIP.PROMPT_DEPTH_TEXT": 2,
+    },
 }
 """Settings of a method with the tiny CLIP."""
 TAKES_NO_MIXED_CLIPS = {"ost"}

@@ -19,6 +19,12 @@ IN_FULL = {
     "stdd": {"MODEL.KEEP_RAW_MODEL": True, "MODEL.RAW_MODEL_DISTILLATION": True},
     "tc_clip": {"TC_CLIP.CONTEXT_TOKEN_K": 5, "TC_CLIP.TOME_R": 4, "TC_CLIP.PROMPT_GENERATION_LAYER_LEVEL": [-2, -1]},
     "ost": {},
+    "vifi_clip": {
+        "VIFI_CLIP.N_CTX_VISION": 3,
+        "VIFI_CLIP.PROMPT_DEPTH_VISION": 2,
+        "VIFI_CLIP.N_CTX_TEXT": 4,
+        "VIFI_CLIP.PROMPT_DEPTH_TEXT": 2,
+    },
 }
 
 

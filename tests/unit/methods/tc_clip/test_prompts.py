@@ -1,4 +1,4 @@
-"""The text tower: what is kept of it and when that is renewed, and its blocks against CLIP's own."""
+"""The text tower: what is kept of it and when that is renewed, and its prompt generation."""
 
 import copy
 
@@ -8,8 +8,7 @@ from torch.nn import functional as F
 
 from slowfast.methods.tc_clip.build import text_bank
 from slowfast.methods.tc_clip.config import TcClipConfig
-from slowfast.methods.tc_clip.prompts import PromptGenerationLayer, Prompts, end_of_text, read_block
-from slowfast.models.clip.layers import ResidualBlock
+from slowfast.methods.tc_clip.prompts import PromptGenerationLayer
 
 LEVELS = "TC_CLIP.PROMPT_GENERATION_LAYER_LEVEL"
 WIDTH = 128
@@ -179,77 +178,6 @@ def test_copies_keep_their_own(reads, make_clips):
     change_by_loading(twin)
     assert not torch.allclose(evaluate(twin, make_clips()), before, rtol=1e-4)
     assert torch.equal(evaluate(method, make_clips()), before)
-
-
-# ----------------------------------------------------------------------------------------------------------- the blocks
-
-
-def make_block(dtype=torch.float64):
-    torch.manual_seed(3)
-    block = ResidualBlock(WIDTH, causal=True).to(dtype)
-    with torch.no_grad():
-        for parameter in block.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return block
-
-
-def make_prompts(start_videos, rest_videos, *, classes=3, start=5, rest=4):
-    generator = torch.Generator().manual_seed(1)
-
-    def draw(*shape):
-        return torch.randn(*shape, WIDTH, generator=generator, dtype=torch.float64).requires_grad_()
-
-    return Prompts(draw(start_videos, start), draw(rest_videos, classes, rest))
-
-
-def whole(prompts):
-    """All prompts of all videos as CLIP's text tower takes them, (B K, L, D)."""
-    videos, (classes, rest) = max(len(prompts.start), len(prompts.rest)), prompts.rest.shape[1:3]
-    start = prompts.start[:, None].expand(videos, classes, -1, -1)
-    return torch.cat((start, prompts.rest.expand(videos, classes, rest, -1)), dim=2).flatten(0, 1)
-
-
-VIDEOS = [(1, 1), (2, 1), (2, 2)]
-
-
-def assert_same_gradients(found, expected, leaves):
-    pairs = zip(torch.autograd.grad(found, leaves), torch.autograd.grad(expected, leaves), strict=True)
-    for gradient, other in pairs:
-        assert (gradient - other).abs().max() <= 1e-10 * max(1.0, other.abs().max().item())
-
-
-@pytest.mark.parametrize("videos", VIDEOS)
-@pytest.mark.parametrize("rest", [1, 4])
-def test_read_block_is_the_block_of_the_tower(videos, rest):
-    block, prompts = make_block(), make_prompts(*videos, rest=rest)
-    found = read_block(block, prompts)
-    expected = block(whole(prompts))
-    assert torch.allclose(whole(found), expected, rtol=1e-10, atol=1e-12)
-    assert len(found.start) == videos[0]
-    leaves = [*prompts, *block.parameters()]
-    assert_same_gradients(whole(found).pow(3).sum(), expected.pow(3).sum(), leaves)
-
-
-@pytest.mark.parametrize("videos", VIDEOS)
-@pytest.mark.parametrize("ends", [[1, 3, 2], [0, 0, 0], [3, 3, 3]])
-def test_end_of_text_is_that_token_of_the_block(videos, ends):
-    block, prompts, ends = make_block(), make_prompts(*videos), torch.tensor(ends)
-    found = end_of_text(block, prompts, ends=ends)
-    everything = block(whole(prompts)).unflatten(0, (-1, 3))
-    expected = everything[:, torch.arange(3), 5 + ends]
-    assert torch.allclose(found, expected, rtol=1e-10, atol=1e-12)
-    assert found.shape == (max(videos), 3, WIDTH)
-    leaves = [*prompts, *block.parameters()]
-    assert_same_gradients(found.pow(3).sum(), expected.pow(3).sum(), leaves)
-
-
-def test_what_follows_the_end_does_not_matter():
-    block, prompts, ends = make_block(), make_prompts(1, 1), torch.tensor([1, 0, 2])
-    before = end_of_text(block, prompts, ends=ends)
-    with torch.no_grad():
-        for number, end in enumerate(ends.tolist()):
-            prompts.rest[:, number, end + 1 :] = 100
-    assert torch.equal(end_of_text(block, prompts, ends=ends), before)
 
 
 @pytest.mark.parametrize("num_videos", [1, 3])
