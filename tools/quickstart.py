@@ -46,6 +46,7 @@ MODELS = {
     "plain CLIP": Model(STDD_CONFIG, {"MODEL.TEMPORAL_MODELING_TYPE": "None"}),
     "TC-CLIP": Model("configs/Quickstart/TCCLIP_tiny.yaml", reads_features=False),
     "OST": Model("configs/Quickstart/OST_tiny.yaml", reads_features=False),
+    "ViFi-CLIP": Model("configs/Quickstart/ViFiCLIP_tiny.yaml", reads_features=False),
 }
 COMPARED = ("STDD", "plain CLIP")
 """What is trained unless the command line says otherwise, and what the bars and the picture are about."""

@@ -260,7 +260,7 @@ def test_vifi_clip_has_its_recipes(file):
     own = VifiClipConfig.from_cfg(cfg)
     prompts = PROMPTS.get(file.removeprefix("32f_"))
     assert own.use == (file.rpartition("_")[2] if file.endswith(("_image", "_text")) else "both")
-    assert own.prompted == (prompts is not None)
+    assert own.prompts_only == (prompts is not None)
     if prompts:
         assert prompts == (own.num_vision_prompts, own.num_text_prompts, own.vision_depth, own.text_depth)
 
