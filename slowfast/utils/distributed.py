@@ -112,12 +112,12 @@ def all_gather_rows(rows: Tensor) -> Tensor:
 
     Returns: the rows in order of rank, (world * R, ...).
     """
-    import torch
-    from torch.distributed.nn.functional import all_gather
-
     if get_world_size() == 1:
         return rows
-    return torch.cat(all_gather(rows.contiguous()))
+    from slowfast.utils.gathered_rows import GatheredRows
+
+    gathered: Tensor = GatheredRows.apply(rows.contiguous())
+    return gathered
 
 
 class Ballot:
