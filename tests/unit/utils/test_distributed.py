@@ -6,7 +6,6 @@ import torch.multiprocessing as mp
 
 from slowfast.utils import distributed as du
 
-
 WEIGHTS = torch.arange(48.0).view(3, 4, 4).square()
 
 
