@@ -9,7 +9,6 @@ SETTINGS = {
     "default": {},
     "common end": {"OST.STOP": "batch"},
     "spatial alone": {"OST.KINDS": ["spatial"]},
-    "temporal alone": {"OST.KINDS": ["temporal"]},
     "other order": {"OST.KINDS": ["temporal", "spatial"]},
     "one descriptor": {"OST.N": 1},
     "two descriptors": {"OST.N": 2},
@@ -41,8 +40,8 @@ def assert_equal(method, plain, batch, tolerance=1e-10):
 
 @pytest.fixture
 def batch(make_batch):
-    """Four videos, two of one class."""
-    return replace(make_batch(4, 3), label=torch.tensor([3, 0, 3, 1]))
+    """Three videos, two of one class."""
+    return replace(make_batch(3, 2), label=torch.tensor([3, 0, 3]))
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -51,16 +50,16 @@ def test_settings(build, plain_ost, batch, name):
     assert_equal(method, plain_ost(method), batch)
 
 
-@pytest.mark.parametrize("num_frames", [1, 2, 7])
+@pytest.mark.parametrize("num_frames", [1, 5])
 def test_number_of_frames(build, plain_ost, make_batch, num_frames):
     method = build()
-    assert_equal(method, plain_ost(method), replace(make_batch(2, num_frames), label=torch.tensor([1, 2])))
+    assert_equal(method, plain_ost(method), replace(make_batch(2, num_frames), label=torch.tensor([1, 0])))
 
 
-@pytest.mark.parametrize("label", [[4, 4, 4], [2], [0, 1, 2, 3, 4], [1, 1, 0, 1]])
+@pytest.mark.parametrize("label", [[4, 4], [2], [0, 1, 2, 3, 4]])
 def test_classes_of_a_batch(build, plain_ost, make_batch, label):
     method = build(**{"OST.STOP": "batch"})
-    batch = replace(make_batch(len(label), 3), label=torch.tensor(label))
+    batch = replace(make_batch(len(label), 2), label=torch.tensor(label))
     plain = plain_ost(method)
     if len(set(label)) > 1:
         return assert_equal(method, plain, batch)
