@@ -9,6 +9,7 @@ python tools/benchmark.py block --threads 1 --clock cpu
 python tools/benchmark.py step --batch 1 2 --memory
 python tools/benchmark.py step --device cuda --sweep
 python tools/benchmark.py context --parts tower text
+python tools/benchmark.py ost --clock cpu
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ PARTS = {
     "block": "bench_block",
     "step": "bench_step",
     "context": "bench_context",
+    "ost": "bench_ost",
     "data": "bench_data",
 }
 """Part -> the module that measures it; its docstring is the help."""

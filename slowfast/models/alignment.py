@@ -72,7 +72,8 @@ def sinkhorn(cosines: Tensor, options: SinkhornOptions) -> Transport:
         wide = at_least_fp32(cosines)
         *leading, num_frames, num_texts = wide.shape
         # Problems last: every step is a sum over leading axes of contiguous rows, whatever T and N are.
-        exponent = (wide.flatten(0, -3).permute(2, 1, 0).contiguous() - 1) / options.eps  # (N, T, P)
+        flat = wide.reshape(-1, num_frames, num_texts).permute(2, 1, 0).contiguous()  # (N, T, P)
+        exponent = (flat - 1) / options.eps
         solve = _solve_logs if options.log_domain else _solve
         plan, iterations, change = solve(exponent, _change_rule(leading, options), options)
         plan = plan.permute(2, 1, 0).reshape(*leading, num_frames, num_texts)

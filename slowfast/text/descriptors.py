@@ -49,11 +49,14 @@ def find_file(kind: str, *, count: int, source: Path | None) -> Path:
                 found[int(match[1])] = file
     enough = [number for number in found if number >= count]
     if not enough:
-        there = f"files of {sorted(found)} per class" if found else f"no descriptors/{_FOLDERS[kind]}"
-        where = f"near {source}" if source else "for classes that no file lists"
+        if folder is None:
+            there = f"no folder of descriptors lies near {source or 'the class names, which are from no file'}"
+        else:
+            files = f"files of {sorted(found)} per class" if found else f"no {_FOLDERS[kind]}/N_descriptors.json"
+            there = f"{folder}/descriptors has {files}"
         raise ValueError(
-            f"{KEYS[kind]}: is empty, and {where} there is {there}; allowed: a JSON file with {count} descriptors per "
-            "class, which utils/descriptor_text_prompt.py makes"
+            f"{KEYS[kind]}: is empty, and {there}; allowed: a JSON file with {count} descriptors per class, which "
+            "utils/descriptor_text_prompt.py makes"
         )
     return found[min(enough)]
 
@@ -116,10 +119,10 @@ def read_descriptors(path: Path, *, what: str) -> dict[int, list[str]]:
         raise ValueError(f"{what}: no such file")
     content: Any
     try:
-        content = parse_json(read_text(path, what="descriptors", max_bytes=_MAX_FILE_BYTES), object_pairs_hook=list)
+        content = parse_json(read_text(path, what="descriptors", max_bytes=_MAX_FILE_BYTES), object_pairs_hook=tuple)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{what}: not readable ({' '.join(str(error).split())[:200]})") from error
-    if not isinstance(content, list) or not all(isinstance(pair, tuple) for pair in content):
+    if not isinstance(content, tuple):
         raise ValueError(f'{what}: expected a JSON object {{"0": ["text", ...], ...}}')
     rows: dict[int, list[str]] = {}
     for key, texts in content:

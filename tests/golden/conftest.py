@@ -9,6 +9,8 @@ and values from the file.
 `golden_tc_clip.pt` lies beside it. The shipped copy has what the tests read; random weights do not get smaller, so the
 text tower and its prompt layers are in a second file, which the entry `continued_in` names.
 
+`golden_ost.pt` lies there too. The shipped copy lacks the tokens of bare class names, which no score uses.
+
 The recipe, as far as it leaves no trace in the file:
 
 - STDD's block ran with CHANNEL_FOLD 32 unless a case says otherwise; every other option had its default.
@@ -20,7 +22,8 @@ The recipe, as far as it leaves no trace in the file:
   reads the shifted memory of every head transposed. Ours is the correct shift; a test adds the second defect to it and
   meets the recording of clips of eight frames. With shorter ones the reference leaks from clip to clip.
 
-`golden_tc_clip.pt`, in the same directory, holds what TC-CLIP's code computes with small random weights.
+`golden_tc_clip.pt` and `golden_ost.pt`, in the same directory, hold what the code of TC-CLIP and of OST computes with
+small random weights.
 """
 
 import os
@@ -62,6 +65,11 @@ def read_golden_tc_clip():
     return recording
 
 
+@lru_cache(maxsize=1)
+def read_golden_ost():
+    return torch.load(golden_folder() / "golden_ost.pt", weights_only=True)
+
+
 def vision_type(name):
     """The temporal module of a case of the tower, `<type>` or `<type>_<variant>`."""
     return max((kind for kind in TEMPORAL_BLOCKS if f"{name}_".startswith(f"{kind}_")), key=len)
@@ -80,6 +88,10 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("model_case", buildable)
     if "tc_variant" in metafunc.fixturenames:
         metafunc.parametrize("tc_variant", list(read_golden_tc_clip()["variants"]))
+    if "ost_solver_case" in metafunc.fixturenames:
+        metafunc.parametrize("ost_solver_case", list(read_golden_ost()["solver"]))
+    if "ost_loss_case" in metafunc.fixturenames:
+        metafunc.parametrize("ost_loss_case", range(len(read_golden_ost()["loss"])))
 
 
 @pytest.fixture(scope="session")
@@ -93,6 +105,11 @@ def golden_tc_clip():
 
 
 @pytest.fixture(scope="session")
+def golden_ost():
+    return read_golden_ost()
+
+
+@pytest.fixture(scope="session")
 def clip_state(golden):
     """CLIP's tensors in fp32, the token embedding made dense."""
     return dense_state(golden["clip_sd"])
@@ -102,6 +119,12 @@ def clip_state(golden):
 def tc_clip_state(golden_tc_clip):
     """The same of the CLIP in the recording of TC-CLIP."""
     return dense_state(golden_tc_clip["clip_sd"])
+
+
+@pytest.fixture(scope="session")
+def dense():
+    """Makes the tensors of a recorded CLIP fp32 and dense."""
+    return dense_state
 
 
 def dense_state(recorded):

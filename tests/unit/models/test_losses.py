@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from slowfast.config.values import CHOICES
-from slowfast.models.losses import LOSSES, bce_logit, cross_entropy, mse, nce_loss, soft_cross_entropy
+from slowfast.models.losses import (
+    LOSSES,
+    bce_logit,
+    contrastive_divergence,
+    cross_entropy,
+    mse,
+    nce_loss,
+    soft_cross_entropy,
+)
 from slowfast.utils.registry import resolve
 
 
@@ -75,3 +83,27 @@ def test_losses_of_the_table_take_class_numbers():
     logits, label = torch.randn(2, 3), torch.tensor([2, 0])
     for name in LOSSES:
         assert resolve(LOSSES, name, key="MODEL.LOSS_FUNC")(logits, label).ndim == 0
+
+
+@pytest.mark.parametrize("label", [[0], [3, 1, 3, 0], [2, 2, 2], [0, 1, 2, 3, 4]])
+def test_contrastive_divergence_by_hand(label):
+    generator = torch.Generator().manual_seed(len(label))
+    logits = 5 * torch.randn(len(label), len(label), dtype=torch.float64, generator=generator)
+    expected = []
+    for scores in (logits.tolist(), logits.T.tolist()):
+        total = 0.0
+        for row, own in zip(scores, label, strict=True):
+            wanted = [math.exp(10 * (own == other)) for other in label]
+            wanted = [weight / sum(wanted) for weight in wanted]
+            found = [math.exp(score) / sum(map(math.exp, row)) for score in row]
+            total += sum(w * (math.log(w) - math.log(f)) for w, f in zip(wanted, found, strict=True))
+        expected.append(total / len(label))
+    found = contrastive_divergence(logits, torch.tensor(label))
+    assert [loss.item() for loss in found] == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_contrastive_divergence_vanishes_only_where_everything_fits():
+    label = torch.tensor([0, 1, 0])
+    perfect = 10.0 * (label[:, None] == label)
+    assert sum(contrastive_divergence(perfect, label)).item() == pytest.approx(0, abs=1e-6)
+    assert sum(contrastive_divergence(perfect[:, [1, 0, 2]], label)).item() > 1

@@ -85,3 +85,19 @@ def test_step_on_a_gpu_that_is_not_there(monkeypatch):
     done = run("step", "--device", "cuda", "--sweep")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "error: --device: this machine has no GPU that PyTorch can use"
+
+
+def test_ost():
+    sizes = ["--frames", 2, "--videos", 1, "--batch", 3, "--classes", 3, "--layers", 1, "--arch", "vitb32"]
+    done = run("ost", *sizes, "--repeat", 1, "--timed")
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if line[:2] == "| "]
+    names = [row[:2] for row in rows if "---" not in row[0]]
+    for what in ("2 x 3 x 3 plans", "2 x 1 x 400 plans"):
+        assert [way for name, way in names if name == what] == ["plain", "ours, each", "ours, batch"]
+    assert [row[1] for row in rows if row[0] == "ucf101"] == ["24"]
+    for what in ("hmdb51", "k400"):
+        assert [way for name, way in names if name == what] == ["24", "plain", "each class once", "and trimmed"]
+    assert [way for name, way in names if name == "3 videos, 2 frames"] == ["plain", "ours"]
+    losses = done.stdout.partition("Losses of a step: ")[2].splitlines()[0].split(", ")
+    assert losses[0] == losses[1]

@@ -5,6 +5,27 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from slowfast.utils import distributed as du
+from slowfast.utils.gather import all_gather_rows
+
+WEIGHTS = torch.arange(48.0).view(3, 4, 4).square()
+
+
+def _own_rows(rank):
+    """(2, 3, 4) of a process."""
+    return torch.arange(24.0).view(2, 3, 4) + 100 * rank
+
+
+def _rows_with_gradients(rank):
+    """Gathered rows, and the gradient that a loss of all processes' rows sends to one's own, axes in either order."""
+    found = []
+    for swapped in (False, True):
+        own = _own_rows(rank).requires_grad_()
+        rows = all_gather_rows(own)
+        # Rank 1 weighs everything thrice, so that what comes from each process can be told.
+        weights = WEIGHTS * (1 + 2 * rank)
+        ((rows.transpose(0, 1) * weights) if swapped else (rows * weights.transpose(0, 1))).sum().backward()
+        found.append((rows.detach(), own.grad))
+    return found
 
 
 def _worker(rank, world, file, out):
@@ -23,6 +44,7 @@ def _worker(rank, world, file, out):
             "table": du.all_gather_table(mine),
             "mine": mine,
             "cast": du.broadcast_object(f"from {rank}"),
+            "rows": _rows_with_gradients(rank),
             "draw": du.shard_draw(lambda n: torch.rand(n, 3, generator=generator), 2),
         }
         du.barrier()
@@ -37,6 +59,7 @@ def test_single_process_is_the_identity():
     assert du.all_gather_objects("a") == ["a"]
     assert du.all_reduce_max(tensor) is tensor
     assert torch.equal(du.all_gather_table(tensor), tensor[None])
+    assert all_gather_rows(tensor) is tensor
     assert du.broadcast_object(5) == 5
     assert du.shard_draw(torch.zeros, 4).shape == (4,)
     du.barrier()
@@ -52,5 +75,8 @@ def test_two_gloo_ranks(tmp_path):
         assert torch.equal(result["largest"], torch.full((2,), 2.0))
         assert torch.equal(result["table"], torch.tensor([[1.0, 1.0], [2.0, 2.0]]))
         assert torch.equal(result["mine"], torch.full((2,), rank + 1.0))
+        for rows, gradient in result["rows"]:
+            assert torch.equal(rows, torch.cat((_own_rows(0), _own_rows(1))))
+            assert torch.equal(gradient, 4 * WEIGHTS.transpose(0, 1)[2 * rank : 2 * rank + 2])
         assert result["cast"] == "from 0"
     assert torch.equal(torch.cat([result["draw"] for result in results]), whole)
