@@ -71,13 +71,28 @@ def sinkhorn(cosines: Tensor, options: SinkhornOptions) -> Transport:
     with torch.no_grad(), without_autocast(cosines.device.type):
         wide = at_least_fp32(cosines)
         *leading, num_frames, num_texts = wide.shape
-        # Problems last: every step is a sum over leading axes of contiguous rows, whatever T and N are.
-        flat = wide.reshape(-1, num_frames, num_texts).permute(2, 1, 0).contiguous()  # (N, T, P)
-        exponent = (flat - 1) / options.eps
         solve = _solve_logs if options.log_domain else _solve
-        plan, iterations, change = solve(exponent, _change_rule(leading, options), options)
-        plan = plan.permute(2, 1, 0).reshape(*leading, num_frames, num_texts)
-        return Transport(plan, iterations.reshape(leading), change.reshape(leading))
+        rule = _change_rule(leading, options)
+        flat = wide.reshape(-1, num_frames, num_texts)
+        parts = []
+        for problems in flat.split(_part_size(flat, options)):
+            # Problems last: every step is a sum over leading axes of contiguous rows, whatever T and N are.
+            exponent = (problems.permute(2, 1, 0).contiguous() - 1) / options.eps  # (N, T, P)
+            plan, iterations, change = solve(exponent, rule, options)
+            parts.append((plan.permute(2, 1, 0), iterations, change))
+        plan, iterations, change = (torch.cat(part) for part in zip(*parts, strict=True))
+        return Transport(plan.view(*leading, num_frames, num_texts), iterations.view(leading), change.view(leading))
+
+
+_CACHED = 1 << 17
+"""Numbers that stay in the cache of a core."""
+
+
+def _part_size(flat: Tensor, options: SinkhornOptions) -> int:
+    """Problems to solve at a time, of (P, T, N): as many as stay in the cache of a core, where nothing joins them."""
+    if flat.device.type != "cpu" or options.stop == "batch":
+        return max(1, len(flat))
+    return max(1, _CACHED // max(1, flat.shape[1] * flat.shape[2]))
 
 
 _Rule = Callable[[Tensor], Tensor]
