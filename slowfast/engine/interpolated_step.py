@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from slowfast.datasets.types import VideoBatch
 from slowfast.engine.step import PlainStep, Step, StepResult
 from slowfast.methods.base import MethodOutput
-from slowfast.models.clip.arch import ClipSizes
+from slowfast.models.clip.arch import ResNetSizes, read_sizes
 from slowfast.models.clip.layouts import CLIP_PREFIX
 from slowfast.models.clip.model import CLIP
 from slowfast.models.clip.tc_clip_entries import of_all_frames, of_one_frame
@@ -151,15 +151,19 @@ def clip_parameters(method: nn.Module, *, source: str = "TRAIN.LINEAR_CONNECT_CL
         The parameters themselves, not copies.
 
     Raises:
-        ValueError: if the method has no CLIP.
+        ValueError: if the method has no CLIP, or one with a ResNet image tower.
     """
     own = {
         name.removeprefix(CLIP_PREFIX): tensor
         for name, tensor in method.state_dict(keep_vars=True).items()
         if name.startswith(CLIP_PREFIX)
     }
+    sizes = read_sizes(of_one_frame(own), source=source)
+    if isinstance(sizes, ResNetSizes):
+        # A forward at the interpolation would move the running statistics of the weights as they are.
+        raise ValueError(f"{source}: needs a ViT image tower, and this CLIP has a ResNet; allowed: False")
     with torch.device("meta"):
-        names = dict(CLIP(ClipSizes.from_state_dict(of_one_frame(own), source=source)).named_parameters())
+        names = dict(CLIP(sizes).named_parameters())
     return {name: own[name] for name in names}
 
 
