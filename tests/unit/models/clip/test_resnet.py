@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from slowfast.config.defaults import get_cfg
 from slowfast.engine.complexity import count_gflops
-from slowfast.engine.interpolated_step import clip_parameters
+from slowfast.engine.interpolated_step import clip_parameters, clip_tensors
 from slowfast.methods.build import build_method
 from slowfast.models.build import ExpertOptions, build_clip, freeze
 from slowfast.models.clip.arch import PUBLISHED, ClipSizes, ResNetSizes, read_sizes
@@ -28,6 +28,10 @@ SIZES = ResNetSizes(
     context_length=16,
     vocab_size=50,
 )
+SMALLEST = {
+    **{"image_size": 32, "vision_width": 4, "vision_layers": (1, 1, 1, 1)},
+    **{"embed_dim": 32, "text_width": 64, "text_layers": 1},
+}
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
@@ -52,8 +56,7 @@ def state():
 @pytest.fixture(scope="module")
 def whole_state():
     """For 32 pixels and the tokenizer's vocabulary, which methods need."""
-    sizes = dict(image_size=32, vision_width=4, vision_layers=(1, 1, 1, 1), embed_dim=32, text_width=64, text_layers=1)
-    return lively(ResNetSizes(**sizes))
+    return lively(ResNetSizes(**SMALLEST))
 
 
 @pytest.fixture
@@ -267,9 +270,8 @@ def test_state_dict_without_a_size(state, gone, what):
     ],
 )
 def test_impossible_sizes(name, value, message):
-    sizes = dict(image_size=64, vision_width=4, vision_layers=(1, 1, 1, 1), embed_dim=8, text_width=64, text_layers=1)
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        ResNetSizes(**{**sizes, name: value})
+        ResNetSizes(**{**SMALLEST, name: value})
 
 
 def test_odd_width_names_the_file(state):
@@ -427,3 +429,10 @@ def test_interpolated_weights_are_refused(build):
     message = "TRAIN.LINEAR_CONNECT_CLIMB: needs a ViT image tower, and this CLIP has a ResNet; allowed: False"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         clip_parameters(build())
+
+
+def test_raw_clip_of_a_method_has_its_statistics(build, whole_state):
+    """So that shares of raw CLIP are the same from a file and from the CLIP that a run built."""
+    found = clip_tensors(build(), source="TEST.PATCHING_RATIOS")
+    assert found.keys() == whole_state.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in whole_state.items())
