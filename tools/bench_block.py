@@ -181,6 +181,7 @@ def _ours(name: str, subject: Subject) -> tuple[nn.Module, Tensor]:
     import torch
 
     from slowfast.models.build import build_clip
+    from slowfast.models.clip.vision import VisionTransformer
 
     options = {"channel_fold": 32, "temporal_scale": list(subject.scales), "mask_stride": ARCHS[subject.arch]}
     stdd = {} if name == PLAIN else {"stcross_qkv": name.rpartition(" ")[2]}
@@ -192,6 +193,7 @@ def _ours(name: str, subject: Subject) -> tuple[nn.Module, Tensor]:
     if subject.part == "block":
         width, grid = clip.sizes.vision_width, clip.sizes.grid_size
         x = torch.randn(subject.batch, subject.frames, 1 + grid**2, width, requires_grad=True)
+        assert isinstance(clip.visual, VisionTransformer)
         return clip.visual.transformer.resblocks[0], x
     return clip.visual, _frames(subject, clip.sizes.image_size)
 

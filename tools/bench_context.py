@@ -103,7 +103,11 @@ def _batch(args: argparse.Namespace) -> VideoBatch:
 
 
 def _set_way(method: TCCLIP, way: str) -> None:
-    for block in method.model.visual.transformer.resblocks:
+    from slowfast.models.clip.vision import VisionTransformer
+
+    tower = method.model.visual
+    assert isinstance(tower, VisionTransformer)
+    for block in tower.transformer.resblocks:
         block.options = copy.copy(block.options)
         object.__setattr__(block.options, "way", way)
 

@@ -269,10 +269,12 @@ def _text_tower(args: argparse.Namespace) -> CLIP:
     from dataclasses import replace
 
     from slowfast.models.build import build_clip
-    from slowfast.models.clip.arch import PUBLISHED
+    from slowfast.models.clip.arch import PUBLISHED, ClipSizes
     from slowfast.models.clip.weights import random_clip_state_dict
 
-    sizes = replace(PUBLISHED[args.arch].sizes, text_layers=args.layers, vision_layers=1, vision_width=64)
+    sizes = PUBLISHED[args.arch].sizes
+    assert isinstance(sizes, ClipSizes), f"{args.arch}: the image tower is no ViT"
+    sizes = replace(sizes, text_layers=args.layers, vision_layers=1, vision_width=64)
     return build_clip(random_clip_state_dict(sizes, seed=0))
 
 

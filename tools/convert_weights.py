@@ -25,7 +25,7 @@ from slowfast.utils.errors import error_line
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from slowfast.models.clip.arch import ClipSizes
+    from slowfast.models.clip.arch import AnyClipSizes
     from slowfast.models.clip.convert import Conversion, Rules
     from slowfast.models.clip.files import WeightFile
     from slowfast.models.clip.layers import Activation
@@ -256,15 +256,14 @@ def describe(conversion: Conversion) -> None:
         show(kind, f"{len(names)}{': ' if names else ''}{first_names(names, _SHOWN)}")
 
 
-def describe_sizes(sizes: ClipSizes) -> str:
+def describe_sizes(sizes: AnyClipSizes) -> str:
     """One line on a model, with its name if it is a published one."""
     from slowfast.models.clip.arch import PUBLISHED
 
     name = next((entry.name for entry in PUBLISHED.values() if entry.sizes == sizes), "sizes of its own")
     return (
-        f"{name}: {sizes.image_size} px, patches of {sizes.patch_size} px, image tower {sizes.vision_layers} x "
-        f"{sizes.vision_width}, text tower {sizes.text_layers} x {sizes.text_width}, {sizes.context_length} tokens of "
-        f"{sizes.vocab_size}, joint space {sizes.embed_dim}"
+        f"{name}: {sizes.image_size} px, {sizes.image_tower}, text tower {sizes.text_layers} x {sizes.text_width}, "
+        f"{sizes.context_length} tokens of {sizes.vocab_size}, joint space {sizes.embed_dim}"
     )
 
 

@@ -20,7 +20,7 @@ from slowfast.engine.build import build_optimizer, build_step
 from slowfast.engine.complexity import describe, synthetic_clip
 from slowfast.methods.base import Method
 from slowfast.methods.build import build_method, text_files
-from slowfast.models.clip.arch import PUBLISHED, ClipSizes, published_clip
+from slowfast.models.clip.arch import PUBLISHED, published_clip, read_sizes
 from slowfast.models.clip.weights import cached_archive, load_clip_state_dict
 from slowfast.protocols.build import build_protocol, test_file
 from slowfast.text.tokenizer import Tokenizer
@@ -175,7 +175,7 @@ def _embed_dim(cfg: CfgNode) -> int:
         return PUBLISHED[cfg.MODEL.ARCH].sizes.embed_dim
     allow_torchscript = cfg.MODEL.CLIP_ALLOW_TORCHSCRIPT
     state = load_clip_state_dict(cfg.MODEL.CLIP_WEIGHTS, allow_torchscript=allow_torchscript)
-    return ClipSizes.from_state_dict(state).embed_dim
+    return read_sizes(state).embed_dim
 
 
 def _device(cfg: CfgNode) -> torch.device:

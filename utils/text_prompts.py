@@ -110,7 +110,7 @@ def load_clip(
     import torch
 
     from slowfast.models.build import build_clip
-    from slowfast.models.clip.arch import PUBLISHED, ClipSizes, published_clip
+    from slowfast.models.clip.arch import PUBLISHED, published_clip, read_sizes
     from slowfast.models.clip.model import CLIP
     from slowfast.models.clip.weights import random_clip_state_dict, read_clip
 
@@ -131,7 +131,7 @@ def load_clip(
     if recorded and activation and recorded != activation:
         raise ValueError(f"--activation: is {activation}, but {source} was trained with {recorded}")
     with torch.device("meta"):
-        own = CLIP(ClipSizes.from_state_dict(state, source=source)).state_dict()
+        own = CLIP(read_sizes(state, source=source)).state_dict()
     plain = {name: tensor for name, tensor in state.items() if name in own}
     return build_clip(plain, activation=activation or recorded or "quick_gelu", source=source).eval(), name
 

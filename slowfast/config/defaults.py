@@ -278,7 +278,8 @@ _C.MIXUP.GROUP_SIZE = 0
 _C.MODEL = CfgNode()
 # TemporalClipVideo. PySlowFast's default, SlowFast, is not part of this project: a file must choose.
 _C.MODEL.MODEL_NAME = "SlowFast"
-# vitb32, vitb16, vitl14 (OpenAI's CLIP), or custom with MODEL.CLIP_WEIGHTS: sizes read from that file. Open-VCLIP.
+# vitb32, vitb16, vitl14, rn50 (OpenAI's CLIP), or custom with MODEL.CLIP_WEIGHTS: sizes read from that file.
+# Open-VCLIP.
 _C.MODEL.ARCH = "slowfast"
 # Weights that replace the download named by ARCH: a CLIP archive, state dict, safetensors or {"model_state"} file, or
 # "random" for a seeded random CLIP of ARCH's size. Ours.

@@ -18,6 +18,7 @@ from slowfast.config.values import (
     OPTIONAL_NUMBERS,
     OPTIONAL_PATHS,
     REFUSED,
+    RESNETS,
     AllowedValues,
     Lists,
     is_count,
@@ -190,7 +191,9 @@ def _check_architecture(cfg: CfgNode) -> None:
                 f"MODEL.CLIP_WEIGHTS: {model.CLIP_WEIGHTS!r} gives no sizes for MODEL.ARCH 'custom'; allowed: a file"
             )
         return
-    _check_choice("MODEL.ARCH", model.ARCH, (*ARCH_GRIDS, "custom"))
+    _check_choice("MODEL.ARCH", model.ARCH, (*ARCH_GRIDS, *RESNETS, "custom"))
+    if model.ARCH in RESNETS:
+        _check_resnet(cfg)
     if model.CLIP_WEIGHTS not in ("", "random"):
         return
     for phase in ("TRAIN", "TEST"):
@@ -198,6 +201,21 @@ def _check_architecture(cfg: CfgNode) -> None:
         if cfg[phase].ENABLE and size != CLIP_IMAGE_SIZE:
             raise ConfigError(
                 f"DATA.{phase}_CROP_SIZE: {size} does not fit MODEL.ARCH {model.ARCH!r}; allowed: {CLIP_IMAGE_SIZE}"
+            )
+
+
+def _check_resnet(cfg: CfgNode) -> None:
+    """Refuse, before any file is read, what needs the blocks of a ViT."""
+    for key, allowed in (
+        ("MODEL.TEMPORAL_MODELING_TYPE", None),
+        ("MODEL.NUM_EXPERTS", 0),
+        ("MODEL.USE_CHECKPOINT", False),
+        ("TRAIN.LINEAR_CONNECT_CLIMB", False),
+    ):
+        value = cfg.leaves()[key]
+        if value != allowed:
+            raise ConfigError(
+                f"{key}: {value!r} needs a ViT, and MODEL.ARCH is {cfg.MODEL.ARCH!r}; allowed: {allowed!r}"
             )
 
 

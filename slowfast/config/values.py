@@ -25,8 +25,9 @@ DISTILLATION_MODES = ("intended", "published", "froster", "kl")
 LOSS_FUNCS = ("cross_entropy", "soft_cross_entropy", "bce_logit", "mse", "nce_loss")
 DECODING_BACKENDS = ("pyav", "torchcodec")
 
-# Patches along one side of the grid at 224 pixels, the only size of OpenAI's archives.
+# Patches along one side of the grid at 224 pixels, the only size of OpenAI's archives here.
 ARCH_GRIDS = {"vitb32": 7, "vitb16": 14, "vitl14": 16}
+RESNETS = ("rn50",)  # of these there are no patches
 CLIP_IMAGE_SIZE = 224
 
 

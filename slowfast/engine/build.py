@@ -17,7 +17,13 @@ from slowfast.datasets.types import Split
 from slowfast.engine.average import patch_state
 from slowfast.engine.checkpoint import Checkpoint, check_activation, read_checkpoint
 from slowfast.engine.checkpoint_files import last_checkpoint
-from slowfast.engine.interpolated_step import InterpolatedWeightStep, InterpolationConfig, RawClip, clip_parameters
+from slowfast.engine.interpolated_step import (
+    InterpolatedWeightStep,
+    InterpolationConfig,
+    RawClip,
+    clip_parameters,
+    clip_tensors,
+)
 from slowfast.engine.launch import LaunchPlan, ProcessContext
 from slowfast.engine.licenses import binding_licenses, tell_licenses
 from slowfast.engine.lr_policy import LrSchedule
@@ -371,5 +377,5 @@ def _clip_to_mix(cfg: CfgNode, method: Method) -> dict[str, Tensor]:
     if source:
         return _named_clip(cfg, method, key="TEST.CLIP_ORI_PATH", source=source)
     logger.info("TEST.PATCHING_RATIOS: raw CLIP is the CLIP that the model was built from")
-    own = clip_parameters(method, source="TEST.PATCHING_RATIOS")
-    return {name: parameter.detach().to("cpu", copy=True) for name, parameter in own.items()}
+    own = clip_tensors(method, source="TEST.PATCHING_RATIOS")
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in own.items()}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from slowfast.datasets.types import VideoBatch
 from slowfast.engine.step import PlainStep, Step, StepResult
 from slowfast.methods.base import MethodOutput
-from slowfast.models.clip.arch import ClipSizes
+from slowfast.models.clip.arch import has_resnet, read_sizes
 from slowfast.models.clip.layouts import CLIP_PREFIX
 from slowfast.models.clip.model import CLIP
 from slowfast.models.clip.tc_clip_entries import of_all_frames, of_one_frame
@@ -151,6 +151,26 @@ def clip_parameters(method: nn.Module, *, source: str = "TRAIN.LINEAR_CONNECT_CL
         The parameters themselves, not copies.
 
     Raises:
+        ValueError: if the method has no CLIP, or one with a ResNet image tower.
+    """
+    own = clip_tensors(method, source=source)
+    if has_resnet(own):
+        # A forward at the interpolation would move the running statistics of the weights as they are.
+        raise ValueError(f"{source}: needs a ViT image tower, and this CLIP has a ResNet; allowed: False")
+    return {name: tensor for name, tensor in own.items() if isinstance(tensor, nn.Parameter)}
+
+
+def clip_tensors(method: nn.Module, *, source: str) -> dict[str, Tensor]:
+    """Find all entries of a method that raw CLIP has too, the statistics of batch norms among them.
+
+    Args:
+        method: the unwrapped method.
+        source: the key that asks for them, for the error.
+
+    Returns:
+        The tensors themselves, not copies, under OpenAI's names.
+
+    Raises:
         ValueError: if the method has no CLIP.
     """
     own = {
@@ -159,7 +179,7 @@ def clip_parameters(method: nn.Module, *, source: str = "TRAIN.LINEAR_CONNECT_CL
         if name.startswith(CLIP_PREFIX)
     }
     with torch.device("meta"):
-        names = dict(CLIP(ClipSizes.from_state_dict(of_one_frame(own), source=source)).named_parameters())
+        names = CLIP(read_sizes(of_one_frame(own), source=source)).state_dict()
     return {name: own[name] for name in names}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slowfast.models.clip.arch import ClipSizes
+from slowfast.models.clip.arch import ClipSizes, read_sizes
 from slowfast.models.clip.experts import RoutingType
 from slowfast.models.clip.layers import Activation, ResidualBlock, use_activation
 from slowfast.models.clip.model import CLIP
@@ -87,8 +87,13 @@ def build_clip(
     taken = {field.name for field in dataclasses.fields(block_class.options_class)}
     options = block_class.options_class(**{name: value for name, value in block_options.items() if name in taken})
 
-    sizes = ClipSizes.from_state_dict(state, source=source)
-    clip = CLIP(sizes, visual=VisionTransformer(sizes, block_factory=lambda sizes, layer: block_class(sizes, options)))
+    sizes = read_sizes(state, source=source)
+    visual = None
+    if isinstance(sizes, ClipSizes):
+        visual = VisionTransformer(sizes, block_factory=lambda sizes, layer: block_class(sizes, options))
+    else:
+        _refuse_blocks(temporal_modeling_type, experts, source=source)
+    clip = CLIP(sizes, visual=visual)
     use_activation(clip, activation)
     mixed = _add_experts(clip, experts) if experts is not None else {}
     load_clip(clip, state, source=source)
@@ -98,8 +103,18 @@ def build_clip(
     return clip
 
 
+def _refuse_blocks(temporal_modeling_type: str | None, experts: ExpertOptions | None, *, source: str) -> None:
+    """Refuse what stands in, or inside, the blocks of a ViT where the image tower is a ResNet."""
+    needs = f"needs a ViT image tower, and {source} holds a ResNet"
+    if str(temporal_modeling_type) != "None":
+        raise ValueError(f"{_TYPE_KEY}: {temporal_modeling_type!r} {needs}; allowed: None")
+    if experts is not None:
+        raise ValueError(f"MODEL.NUM_EXPERTS: {experts.count} {needs}; allowed: 0")
+
+
 def _add_experts(clip: CLIP, experts: ExpertOptions) -> dict[str, ResidualBlock]:
     """Add the mixtures; returns the blocks that have one, by name."""
+    assert isinstance(clip.visual, VisionTransformer)
     blocks = clip.visual.transformer.resblocks
     beyond = [layer for layer in experts.layers if layer >= len(blocks)]
     if beyond:

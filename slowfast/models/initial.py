@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-from slowfast.models.clip.arch import PUBLISHED, ClipSizes
+from slowfast.models.clip.arch import PUBLISHED, read_sizes
 from slowfast.models.clip.layers import Activation
 from slowfast.models.clip.weights import ClipWeights, random_clip_state_dict, read_clip
 from slowfast.utils.logging import get_logger
@@ -62,7 +62,7 @@ def clip_weights(config: ClipChoice) -> tuple[ClipWeights, str]:
     source = config.clip_weights or config.arch
     clip = read_clip(source, cache_dir=config.clip_cache_dir or None, allow_torchscript=config.clip_allow_torchscript)
     if published is not None:
-        found = ClipSizes.from_state_dict(clip.state, source=source)
+        found = read_sizes(clip.state, source=source)
         if found != published.sizes:
             raise ValueError(
                 f"MODEL.ARCH: is {config.arch}, but {source} holds {found}; set MODEL.ARCH to custom to use its sizes"

@@ -422,7 +422,7 @@ def _weight_errors() -> dict[str, tuple[str, Callable[[Path], Path], str]]:
         "number": ("a number", saved(lambda: 3), ""),
         "list": ("a list of tensors", saved(lambda: [torch.zeros(3)]), ""),
         "number-names": ("numbers for names", saved(lambda: dict(enumerate(weights().values()))), ""),
-        "resnet": ("a CLIP with a ResNet", saved(lambda: {"visual.layer1.0.conv1.weight": torch.zeros(1)}), "ResNet"),
+        "resnet": ("one entry of a ResNet", saved(lambda: {"visual.layer1.0.conv1.weight": torch.zeros(1)}), "missing"),
         "two-layouts": ("names of two projects", saved(lambda: {
             **weights(), "vision_model.embeddings.class_embedding": torch.zeros(1)}), "layouts"),
         "twice": ("a tensor with and without the prefix of a wrapper", saved(lambda: {

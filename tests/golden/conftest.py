@@ -110,6 +110,11 @@ def golden_ost():
 
 
 @pytest.fixture(scope="session")
+def golden_resnet():
+    return torch.load(golden_folder() / "golden_clip_resnet.pt", weights_only=True)
+
+
+@pytest.fixture(scope="session")
 def clip_state(golden):
     """CLIP's tensors in fp32, the token embedding made dense."""
     return dense_state(golden["clip_sd"])

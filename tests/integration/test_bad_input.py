@@ -273,8 +273,8 @@ def test_malicious_pickle_is_not_executed(refused, tmp_path, key, zipped):
 def test_clip_weights_missing(refused, tmp_path):
     path = tmp_path / "absent.pt"
     assert refused({"MODEL.CLIP_WEIGHTS": path}) == (
-        f"CLIP weights '{path}': no such file; allowed: a file or one of vitb32, vitb16, vitl14, ViT-B/32, ViT-B/16, "
-        "ViT-L/14"
+        f"CLIP weights '{path}': no such file; allowed: a file or one of vitb32, vitb16, vitl14, rn50, ViT-B/32, "
+        "ViT-B/16, ViT-L/14, RN50"
     )
 
 

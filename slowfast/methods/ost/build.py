@@ -59,7 +59,7 @@ def assemble(config: OstConfig, label_set: LabelSet, *, device: torch.device | s
     """
     (state, recorded), source = clip_weights(config)
     clip = build_clip(state, activation=choose_activation(config, recorded, source=source), source=source)
-    clip.visual.transformer.recompute = clip.transformer.recompute = config.recompute
+    clip.recompute_blocks(config.recompute)
     options = SinkhornOptions(
         eps=config.eps,
         max_iterations=config.max_iterations,

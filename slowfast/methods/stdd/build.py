@@ -17,7 +17,7 @@ from slowfast.methods.stdd.distillation import Distillation
 from slowfast.methods.stdd.method import STDD, RoutingLoss
 from slowfast.methods.stdd.text_head import ContextText, EncodedText, FixedText, TextHead, TunedHead, TunedText
 from slowfast.models.build import ExpertOptions, block_option_names, build_clip
-from slowfast.models.clip.arch import ClipSizes
+from slowfast.models.clip.arch import read_sizes
 from slowfast.models.clip.model import CLIP
 from slowfast.models.initial import choose_activation, clip_weights
 from slowfast.models.losses import LOSSES
@@ -75,7 +75,7 @@ def assemble(
         activation=activation,
         source=source,
     )
-    clip.visual.transformer.recompute = clip.transformer.recompute = config.recompute
+    clip.recompute_blocks(config.recompute)
     distillation = _distillation(config) if training else None
     needs_raw = config.ensemble_ratio > 0 or (distillation is not None and distillation.active)
     raw_model = build_clip(_plain(state), activation=activation, source=source) if needs_raw else None
@@ -125,7 +125,7 @@ def _distillation(config: StddConfig) -> Distillation | None:
 def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Leave out what is not CLIP's own, such as adapters that the initial weights come with."""
     with torch.device("meta"):
-        own = CLIP(ClipSizes.from_state_dict(state)).state_dict()
+        own = CLIP(read_sizes(state)).state_dict()
     return {name: tensor for name, tensor in state.items() if name in own}
 
 

@@ -21,6 +21,7 @@ from slowfast.methods.stdd.text_head import TextHead
 from slowfast.models.build import freeze
 from slowfast.models.clip.experts import record_routing, routing_penalty, take_routing
 from slowfast.models.clip.model import CLIP
+from slowfast.models.clip.vision import VisionTransformer
 from slowfast.models.losses import Loss
 from slowfast.models.names import hoist
 from slowfast.models.similarity import class_logits, unit_norm
@@ -151,7 +152,14 @@ class STDD(Method):
         return MethodOutput(logits, {}, {})
 
     def explain(self, batch: VideoBatch) -> list[Explanation]:
-        """Look at the blocks of the tuned tower: attention to the patches, and which of them the mask keeps."""
+        """Look at the blocks of the tuned tower: attention to the patches, and which of them the mask keeps.
+
+        Raises:
+            ValueError: if the image tower is a ResNet.
+        """
+        tower = self.model.visual
+        if not isinstance(tower, VisionTransformer):
+            raise ValueError("DEMO.EXPLAIN: True, but a ResNet image tower has no patches to show; allowed: False")
         with looking(self):
-            views = patch_views(self.model.visual, self.normalise(batch.frames))
+            views = patch_views(tower, self.normalise(batch.frames))
         return [Explanation(patches=clip) for clip in views]

@@ -69,7 +69,7 @@ def assemble(config: TcClipConfig, label_set: LabelSet, *, device: torch.device 
 
 def _assemble(config: TcClipConfig) -> TCCLIP:
     (state, recorded), source = clip_weights(config)
-    sizes = ClipSizes.from_state_dict(state, source=source)
+    sizes = ClipSizes.from_state_dict(state, source=source, taker="METHOD tc_clip")
     text_levels, vision_levels = find_levels(config.levels, sizes)
     clip = _build_clip(
         config,
@@ -116,7 +116,7 @@ def _build_clip(
     if config.joint_positions:
         state = {**state, _POSITIONS: state[_POSITIONS].expand(config.num_frames, -1, -1)}
     load_clip(clip, state, source=source)
-    clip.visual.transformer.recompute = clip.transformer.recompute = config.recompute
+    clip.recompute_blocks(config.recompute)
     return clip
 
 

@@ -84,7 +84,7 @@ def _assemble(config: VifiClipConfig, *, training: bool) -> ViFiCLIP:
 
 def _build_clip(config: VifiClipConfig) -> CLIP:
     (state, recorded), source = clip_weights(config)
-    sizes = ClipSizes.from_state_dict(state, source=source)
+    sizes = ClipSizes.from_state_dict(state, source=source, taker="METHOD vifi_clip")
     check_depths(config, sizes)
     tower = PromptedTower(sizes, num_prompts=config.num_vision_prompts, depth=config.vision_depth)
     clip = CLIP(sizes, visual=tower)
@@ -94,7 +94,7 @@ def _build_clip(config: VifiClipConfig) -> CLIP:
             clip.transformer.resblocks[layer] = block
     use_activation(clip, choose_activation(config, recorded, source=source))
     load_clip(clip, state, source=source)
-    clip.visual.transformer.recompute = clip.transformer.recompute = config.recompute
+    clip.recompute_blocks(config.recompute)
     return clip
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from slowfast.models.clip.arch import ClipSizes
+from slowfast.models.clip.arch import AnyClipSizes, ClipSizes, read_sizes
 from slowfast.models.clip.files import ACTIVATION_ENTRY, license_record
 from slowfast.models.clip.layers import Activation
 from slowfast.models.clip.layouts import (
@@ -89,7 +89,7 @@ class Conversion:
         wrong: what entries of another shape or kind are and should be.
     """
 
-    sizes: ClipSizes
+    sizes: AnyClipSizes
     clip: dict[str, Tensor]
     adapters: dict[str, Tensor] = field(default_factory=dict)
     beside: dict[str, Tensor] = field(default_factory=dict)
@@ -126,7 +126,11 @@ def convert(
     if token_embedding is not None:
         found = {**found, TOKEN_EMBEDDING: token_embedding}
     is_tc_clip = rules.to == "tc_clip" or _is_tc_clip(renamed)
-    sizes = ClipSizes.from_state_dict(of_one_frame(found) if is_tc_clip else found, source=source)
+    sizes: AnyClipSizes
+    if is_tc_clip:
+        sizes = ClipSizes.from_state_dict(of_one_frame(found), source=source, taker="TC-CLIP")
+    else:
+        sizes = read_sizes(found, source=source)
     more, extras = _beyond_clip(sizes, {**found, **renamed.beside}, is_tc_clip=is_tc_clip, to=rules.to)
     with torch.device("meta"):
         expected = CLIP(sizes).state_dict()
@@ -170,7 +174,7 @@ def _is_tc_clip(renamed: Renamed) -> bool:
 
 
 def _beyond_clip(
-    sizes: ClipSizes, found: Mapping[str, Tensor], *, is_tc_clip: bool, to: TargetLayout
+    sizes: AnyClipSizes, found: Mapping[str, Tensor], *, is_tc_clip: bool, to: TargetLayout
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """What there is of a method's own entries, and what there should be, as tensors without memory.
 
@@ -181,6 +185,8 @@ def _beyond_clip(
         to: the layout to write, which may have no place for them.
     """
     shapes: Mapping[str, tuple[int, ...]]
+    if not isinstance(sizes, ClipSizes):
+        return {}, {}  # no method puts anything into a ResNet
     if is_tc_clip and to in ("ours", "tc_clip"):
         more = {name: tensor for name, tensor in found.items() if is_tc_clip_entry(name)}
         shapes = tc_clip_shapes(sizes, more)
@@ -225,8 +231,9 @@ def _group(name: str) -> str:
 def _fault(name: str, found: Tensor, expected: Tensor) -> str:
     if found.shape != expected.shape:
         return f"{name} is {tuple(found.shape)} instead of {tuple(expected.shape)}"
-    if not found.is_floating_point():
-        return f"{name} is {found.dtype} instead of a floating-point type"
+    if found.is_floating_point() != expected.is_floating_point():  # a ResNet's batch norms count in integers
+        kind = "a floating-point" if expected.is_floating_point() else "an integer"
+        return f"{name} is {found.dtype} instead of {kind} type"
     return ""
 
 

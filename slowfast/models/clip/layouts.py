@@ -421,7 +421,6 @@ _ALSO_CALLED = (("openai", "open_clip"), ("open_clip", "openai"), ("ost", "vifi"
 _RELATIVES = tuple(
     (re.compile(pattern), what)
     for pattern, what in (
-        (r"^(model\.)?visual\.layer1\.", "holds a CLIP with a ResNet image tower; only ViT image towers are supported"),
         (r"^visual\.trunk\.", "holds an open_clip model with an image tower of timm, which is no CLIP ViT"),
         (r"^text\.transformer\.(embeddings|encoder)\.", "holds an open_clip model whose text tower is not CLIP's"),
         (r"^logit_bias$|^vision_model\.head\.", "holds a SigLIP model, which is no CLIP"),

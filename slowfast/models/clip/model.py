@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slowfast.models.clip.arch import ClipSizes
+from slowfast.models.clip.arch import AnyClipSizes, ResNetSizes
 from slowfast.models.clip.layers import LayerNorm
 from slowfast.models.clip.programs import FixedShapes
+from slowfast.models.clip.resnet import ModifiedResNet
 from slowfast.models.clip.text import causal_transformer, pool_end_of_text
 from slowfast.models.clip.vision import VisionTransformer
 
@@ -18,18 +19,26 @@ TEXT_TOWER = ("transformer.", "token_embedding.", "positional_embedding", "ln_fi
 """Parameter names of the text tower, as prefixes."""
 
 
+ImageTower = VisionTransformer | ModifiedResNet
+
+
+def plain_tower(sizes: AnyClipSizes) -> ImageTower:
+    """CLIP's own image tower, which treats every frame on its own."""
+    return ModifiedResNet(sizes) if isinstance(sizes, ResNetSizes) else VisionTransformer(sizes)
+
+
 class CLIP(nn.Module):
-    """A ViT CLIP whose parameter names are OpenAI's.
+    """A CLIP whose parameter names are OpenAI's.
 
     Args:
         sizes: sizes of both towers.
-        visual: the image tower; None for CLIP's own, which treats every frame on its own.
+        visual: the image tower; None for the plain one.
     """
 
-    def __init__(self, sizes: ClipSizes, *, visual: VisionTransformer | None = None) -> None:
+    def __init__(self, sizes: AnyClipSizes, *, visual: ImageTower | None = None) -> None:
         super().__init__()
         self.sizes = sizes
-        self.visual = VisionTransformer(sizes) if visual is None else visual
+        self.visual: ImageTower = plain_tower(sizes) if visual is None else visual
         self.transformer = causal_transformer(sizes.text_width, sizes.text_layers)
         self.token_embedding = nn.Embedding(sizes.vocab_size, sizes.text_width)
         self.positional_embedding = nn.Parameter(0.01 * torch.randn(sizes.context_length, sizes.text_width))
@@ -37,6 +46,18 @@ class CLIP(nn.Module):
         self.text_projection = nn.Parameter(sizes.text_width**-0.5 * torch.randn(sizes.text_width, sizes.embed_dim))
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self._vision_programs: FixedShapes | None = None
+
+    def recompute_blocks(self, on: bool) -> None:
+        """Choose whether a training step computes the inside of every block of both towers twice, see `Transformer`.
+
+        Raises:
+            ValueError: if it shall, but the image tower is a ResNet.
+        """
+        if isinstance(self.visual, VisionTransformer):
+            self.visual.transformer.recompute = on
+        elif on:  # the second pass would move the running statistics once more
+            raise ValueError("MODEL.USE_CHECKPOINT: True, but a ResNet image tower cannot recompute; allowed: False")
+        self.transformer.recompute = on
 
     def compile_vision(self) -> None:
         """Compile the image tower, see `FixedShapes`; names of parameters stay."""

@@ -10,16 +10,25 @@ import socket
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from slowfast.models.clip.arch import PUBLISHED, ClipSizes, PublishedClip, published_clip
+from slowfast.models.clip.arch import (
+    PUBLISHED,
+    AnyClipSizes,
+    ClipSizes,
+    PublishedClip,
+    ResNetSizes,
+    published_clip,
+    read_sizes,
+)
 from slowfast.models.clip.files import TORCHSCRIPT, read_weight_file
 from slowfast.models.clip.layers import Activation
 from slowfast.models.clip.layouts import PROMPT_CONTEXT, PROMPT_GENERATION, Renamed, clip_names, require_token_embedding
 from slowfast.models.clip.model import CLIP
+from slowfast.models.clip.resnet import ModifiedResNet
 from slowfast.models.clip.torchscript import is_torchscript
 from slowfast.models.clip.vifi_entries import is_vifi_entry
 from slowfast.utils.io import expanded, sha256_file
@@ -177,7 +186,7 @@ def clip_entries(state: Mapping[str, Tensor], *, source: str) -> dict[str, Tenso
     renamed = clip_names(state, source=source)
     _refuse_prompts(renamed, source=source)
     require_token_embedding(renamed, source=source)
-    ClipSizes.from_state_dict(renamed.clip, source=source)
+    read_sizes(renamed.clip, source=source)
     return renamed.clip
 
 
@@ -202,7 +211,7 @@ def _parameters_of_archive(tensors: Mapping[str, Tensor], *, source: str) -> dic
     """Drop what an archive holds besides parameters, such as attention masks; its pickle does not tell them apart."""
     state = clip_entries(tensors, source=source)
     with torch.device("meta"):
-        names = CLIP(ClipSizes.from_state_dict(state, source=source)).state_dict().keys()
+        names = CLIP(read_sizes(state, source=source)).state_dict().keys()
     return {name: tensor for name, tensor in state.items() if name in names}
 
 
@@ -253,7 +262,7 @@ def download(published: PublishedClip, *, cache_dir: str | Path | None = None) -
     return target
 
 
-def random_clip_state_dict(sizes: ClipSizes, *, seed: int) -> dict[str, Tensor]:
+def random_clip_state_dict(sizes: AnyClipSizes, *, seed: int) -> dict[str, Tensor]:
     """Make an untrained CLIP with the initialisation of its paper.
 
     Args:
@@ -261,43 +270,84 @@ def random_clip_state_dict(sizes: ClipSizes, *, seed: int) -> dict[str, Tensor]:
         seed: the same seed gives the same weights.
 
     Returns:
-        Tensors under OpenAI's names, fp32.
+        Tensors under OpenAI's names, fp32; counters of a ResNet's batch norms int64.
 
-    Source: Radford et al. (2021), section 2.4; standard deviations as in OpenAI's release.
+    Source: Radford et al. (2021), section 2.4; standard deviations as in OpenAI's release, but for the convolutions of
+        a ResNet, which have He's.
     """
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int, std: float) -> Tensor:
         return torch.randn(*shape, generator=generator) * std
 
-    vision, text, embed = sizes.vision_width, sizes.text_width, sizes.embed_dim
+    text, embed = sizes.text_width, sizes.embed_dim
     state = {
         "positional_embedding": normal(sizes.context_length, text, std=0.01),
         "text_projection": normal(text, embed, std=text**-0.5),
         "logit_scale": torch.tensor(math.log(1 / 0.07)),
-        "visual.class_embedding": normal(vision, std=vision**-0.5),
-        "visual.positional_embedding": normal(sizes.grid_size**2 + 1, vision, std=vision**-0.5),
-        "visual.proj": normal(vision, embed, std=vision**-0.5),
-        "visual.conv1.weight": normal(
-            vision, 3, sizes.patch_size, sizes.patch_size, std=(3 * sizes.patch_size**2) ** -0.5
-        ),
+        **(_random_ends(sizes, normal) if isinstance(sizes, ClipSizes) else _random_resnet(sizes, normal)),
         "token_embedding.weight": normal(sizes.vocab_size, text, std=0.02),
+        "ln_final.weight": torch.ones(text),
+        "ln_final.bias": torch.zeros(text),
     }
-    for norm, width in (("visual.ln_pre", vision), ("visual.ln_post", vision), ("ln_final", text)):
+    if isinstance(sizes, ClipSizes):
+        state |= _random_blocks("visual.transformer", sizes.vision_width, sizes.vision_layers, normal)
+    return state | _random_blocks("transformer", text, sizes.text_layers, normal)
+
+
+class _Normal(Protocol):
+    """Draws normal numbers of mean 0."""
+
+    def __call__(self, *shape: int, std: float) -> Tensor: ...
+
+
+def _random_ends(sizes: ClipSizes, normal: _Normal) -> dict[str, Tensor]:
+    """What a ViT has before and behind its blocks."""
+    width, patch = sizes.vision_width, sizes.patch_size
+    state = {
+        "visual.class_embedding": normal(width, std=width**-0.5),
+        "visual.positional_embedding": normal(sizes.grid_size**2 + 1, width, std=width**-0.5),
+        "visual.proj": normal(width, sizes.embed_dim, std=width**-0.5),
+        "visual.conv1.weight": normal(width, 3, patch, patch, std=(3 * patch**2) ** -0.5),
+    }
+    for norm in ("visual.ln_pre", "visual.ln_post"):
         state[f"{norm}.weight"], state[f"{norm}.bias"] = torch.ones(width), torch.zeros(width)
-    towers = (("visual.transformer", vision, sizes.vision_layers), ("transformer", text, sizes.text_layers))
-    for tower, width, layers in towers:
-        shrink = (2 * layers) ** -0.5  # residual branches add up over the depth
-        for layer in range(layers):
-            block = f"{tower}.resblocks.{layer}"
-            state[f"{block}.attn.in_proj_weight"] = normal(3 * width, width, std=width**-0.5)
-            state[f"{block}.attn.out_proj.weight"] = normal(width, width, std=width**-0.5 * shrink)
-            state[f"{block}.mlp.c_fc.weight"] = normal(4 * width, width, std=(2 * width) ** -0.5)
-            state[f"{block}.mlp.c_proj.weight"] = normal(width, 4 * width, std=width**-0.5 * shrink)
-            biases = (("attn.in_proj", 3), ("attn.out_proj", 1), ("mlp.c_fc", 4), ("mlp.c_proj", 1))
-            for name, factor in biases:
-                separator = "_" if name == "attn.in_proj" else "."
-                state[f"{block}.{name}{separator}bias"] = torch.zeros(factor * width)
-            for norm in ("ln_1", "ln_2"):
-                state[f"{block}.{norm}.weight"], state[f"{block}.{norm}.bias"] = torch.ones(width), torch.zeros(width)
+    return state
+
+
+def _random_blocks(tower: str, width: int, layers: int, normal: _Normal) -> dict[str, Tensor]:
+    """The blocks of a transformer."""
+    state = {}
+    shrink = (2 * layers) ** -0.5  # residual branches add up over the depth
+    for layer in range(layers):
+        block = f"{tower}.resblocks.{layer}"
+        state[f"{block}.attn.in_proj_weight"] = normal(3 * width, width, std=width**-0.5)
+        state[f"{block}.attn.out_proj.weight"] = normal(width, width, std=width**-0.5 * shrink)
+        state[f"{block}.mlp.c_fc.weight"] = normal(4 * width, width, std=(2 * width) ** -0.5)
+        state[f"{block}.mlp.c_proj.weight"] = normal(width, 4 * width, std=width**-0.5 * shrink)
+        biases = (("attn.in_proj", 3), ("attn.out_proj", 1), ("mlp.c_fc", 4), ("mlp.c_proj", 1))
+        for name, factor in biases:
+            separator = "_" if name == "attn.in_proj" else "."
+            state[f"{block}.{name}{separator}bias"] = torch.zeros(factor * width)
+        for norm in ("ln_1", "ln_2"):
+            state[f"{block}.{norm}.weight"], state[f"{block}.{norm}.bias"] = torch.ones(width), torch.zeros(width)
+    return state
+
+
+def _random_resnet(sizes: ResNetSizes, normal: _Normal) -> dict[str, Tensor]:
+    """A ResNet image tower whose blocks start as the identity: the last norm of each gives 0."""
+    with torch.device("meta"):
+        shapes = {f"visual.{name}": tensor.shape for name, tensor in ModifiedResNet(sizes).state_dict().items()}
+    state = {}
+    for name, shape in shapes.items():
+        kind = name.rsplit(".", 1)[-1]
+        if len(shape) == 4:
+            state[name] = normal(*shape, std=(2 / shape[1:].numel()) ** 0.5)
+        elif len(shape) == 2:  # of the attention pooling
+            state[name] = normal(*shape, std=sizes.pool_width**-0.5)
+        elif kind == "num_batches_tracked":
+            state[name] = torch.zeros((), dtype=torch.long)
+        else:
+            is_last = name.startswith("visual.layer") and name.endswith("bn3.weight")
+            state[name] = torch.ones(shape) if kind in ("weight", "running_var") and not is_last else torch.zeros(shape)
     return state

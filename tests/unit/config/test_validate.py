@@ -36,6 +36,7 @@ def check(*overrides):
         ["MODEL.ARCH", "custom", "MODEL.CLIP_WEIGHTS", "a.pt", "DATA.TRAIN_CROP_SIZE", 48, "DATA.TEST_CROP_SIZE", 48],
         ["MODEL.ARCH", "vitb32", *STDD, "MODEL.MASK_STRIDE", [1, 1, 7]],
         ["MODEL.ARCH", "vitl14", *STDD, "MODEL.MASK_STRIDE", [1, 4, 4]],
+        ["MODEL.ARCH", "rn50"],
         ["MODEL.MASK_RATE", 0, *STDD],
         ["SOLVER.CLIP_GRAD_L2NORM", 1],
         ["SOLVER.LR_POLICY", "steps_with_relative_lrs", "SOLVER.STEPS", [0, 10], "SOLVER.LRS", [1, 0.1]],
@@ -180,7 +181,7 @@ def test_every_choice_lists_what_is_allowed(key):
         (
             ["MODEL.ARCH", "vitb15"],
             "MODEL.ARCH: unknown value 'vitb15'; did you mean 'vitb16'? "
-            "allowed: 'vitb32', 'vitb16', 'vitl14', 'custom'",
+            "allowed: 'vitb32', 'vitb16', 'vitl14', 'rn50', 'custom'",
         ),
         (
             ["MODEL.ARCH", "custom", "MODEL.CLIP_WEIGHTS", "random"],
@@ -234,6 +235,14 @@ def test_every_choice_lists_what_is_allowed(key):
             [*STDD, "MODEL.ARCH", "vitb32"],
             "MODEL.MASK_STRIDE: [1, 2, 2] does not divide the 7x7 patches of MODEL.ARCH 'vitb32'; "
             "allowed for rows and columns: [1, 7]",
+        ),
+        (
+            [*STDD, "MODEL.ARCH", "rn50"],
+            "MODEL.TEMPORAL_MODELING_TYPE: 'stcross_attend' needs a ViT, and MODEL.ARCH is 'rn50'; allowed: None",
+        ),
+        (
+            ["MODEL.ARCH", "rn50", "MODEL.USE_CHECKPOINT", True],
+            "MODEL.USE_CHECKPOINT: True needs a ViT, and MODEL.ARCH is 'rn50'; allowed: False",
         ),
         (
             ["MODEL.MASK_STRIDE", [2, 2, 2]],

@@ -35,7 +35,7 @@ def small_vitb16(tiny_sizes, monkeypatch):
 @pytest.mark.parametrize(("arch", "file"), [("slowfast", ""), ("custom", ""), ("custom", RANDOM)])
 def test_unknown_architecture(arch, file):
     message = (
-        f"MODEL.ARCH: unknown value {arch!r}; allowed: vitb32, vitb16, vitl14, "
+        f"MODEL.ARCH: unknown value {arch!r}; allowed: vitb32, vitb16, vitl14, rn50, "
         "or custom with MODEL.CLIP_WEIGHTS naming a file"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):

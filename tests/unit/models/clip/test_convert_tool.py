@@ -188,12 +188,14 @@ def test_wide_heads(run, small_state, tmp_path):
     )
 
 
-def test_resnet(run, small_state, tmp_path):
+def test_resnet_without_its_pooling(run, small_state, tmp_path):
     source = tmp_path / "source.pt"
-    torch.save({**small_state, "visual.layer1.0.conv1.weight": torch.zeros(1)}, source)
+    state = {**small_state, "visual.layer1.0.conv1.weight": torch.zeros(1)}
+    torch.save(state, source)
     status, _, error = run(source, tmp_path / "x.pth")
     assert status == 1
-    assert error == f"{source}: holds a CLIP with a ResNet image tower; only ViT image towers are supported"
+    missing = "visual.attnpool.positional_embedding is missing"
+    assert error == f"{source}: not a CLIP state dict: {missing} (found {len(state)} entries)"
 
 
 def test_vifi_needs_raw_clip_for_the_tokens(run, save, small_state, tmp_path):

@@ -224,7 +224,6 @@ def test_a_layout_that_is_not_there(in_layout):
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("visual.layer1.0.conv1.weight", "a CLIP with a ResNet image tower"),
         ("visual.trunk.blocks.0.norm1.weight", "an open_clip model with an image tower of timm"),
         ("text.transformer.embeddings.word_embeddings.weight", "an open_clip model whose text tower is not CLIP's"),
         ("logit_bias", "a SigLIP model"),

@@ -135,8 +135,8 @@ def test_integers_of_the_archive_are_not_parameters(tiny_state):
 
 def test_unknown_name():
     message = (
-        "CLIP weights 'vitb8': no such file; allowed: a file or one of vitb32, vitb16, vitl14, ViT-B/32, ViT-B/16, "
-        "ViT-L/14"
+        "CLIP weights 'vitb8': no such file; allowed: a file or one of vitb32, vitb16, vitl14, rn50, ViT-B/32, "
+        "ViT-B/16, ViT-L/14, RN50"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         load_clip_state_dict("vitb8")
