@@ -1,4 +1,4 @@
-"""Matching the frames of videos to something else: transport plans between frames and texts."""
+"""Matching frames: transport plans between frames and texts, ordered alignments between frames and frames."""
 
 from __future__ import annotations
 
@@ -170,3 +170,59 @@ def _iterate(
         if rows.device.type == "cpu" and not running.any():
             break
     return (rows, columns), iterations, change
+
+
+def otam(distances: Tensor, *, smoothing: float) -> Tensor:
+    """Soft length of the best ordered alignment of two sequences, which may begin and end anywhere in the second.
+
+    With a column of zeros before and behind the distances, and smin the soft minimum ``-smoothing * log sum exp``, the
+    published recurrence of cell (l, m) is::
+
+        A[0, m] = D[0, m] + A[0, m-1],   A[l, 0] = 0
+        A[l, 1] = D[l, 1] + smin(A[l-1, 0], A[l-1, 1], A[l, 0])
+        A[l, m] = D[l, m] + smin(A[l-1, m-1], A[l, m-1])             1 < m <= C
+        A[l, C+1] = smin(A[l-1, C], A[l-1, C+1], A[l, C])
+
+    and its result A[R-1, C+1]. A cell reads the column before it alone, but for the first and the last column, which
+    are sums along the rows in closed form. So there is one step per column, for all rows and problems at once, on
+    logarithms: stable for any smoothing, and without a value that the host would wait for.
+
+    Args:
+        distances: of R frames of one sequence and C of the other, (..., R, C), finite.
+        smoothing: lambda of the soft minimum, > 0, in units of the distances.
+
+    Returns:
+        (...), at least fp32; may be negative.
+
+    Raises:
+        ValueError: if the smoothing is not positive, or a sequence is empty.
+
+    Source: Cao et al., "Few-Shot Video Classification via Temporal Alignment" (CVPR 2020), as in CLIP-FSAR (IJCV 2023).
+    """
+    if not smoothing > 0:
+        raise ValueError(f"smoothing: is {smoothing}; it must be above 0")
+    *leading, num_rows, num_columns = distances.shape
+    if not num_rows or not num_columns:
+        raise ValueError(f"distances have shape {tuple(distances.shape)}; expected at least one row and one column")
+    with without_autocast(distances.device.type):
+        wide = at_least_fp32(distances)
+        # Problems last, a column at a time: (C, R, P). A is -smoothing times the logarithm that is followed here.
+        first, *others = (wide.reshape(-1, num_rows, num_columns).permute(2, 1, 0) / -smoothing).unbind()
+        column = _first_column(first)
+        for own in others:
+            above = torch.cat((torch.full_like(column[:1], -torch.inf), column[:-1]))
+            column = own + torch.logaddexp(above, column)
+        # Every cell of the last column is left twice, to the side and from the row below, but for the last one.
+        left = torch.cat((column[:-1], column)) if num_rows > 1 else column
+        return (-smoothing * left.logsumexp(dim=0)).reshape(leading)
+
+
+def _first_column(cells: Tensor) -> Tensor:
+    """Logarithms of the first column, (R, P) -> (R, P).
+
+    With y the exponentials and a those of the cells, y[l] = a[l] (2 + y[l-1]) and y[0] = a[0]. Divided by the product
+    of a up to l this is a cumulative sum.
+    """
+    product = cells.cumsum(dim=0)
+    terms = torch.cat((torch.zeros_like(cells[:1]), math.log(2) - product[:-1]))
+    return product + terms.logcumsumexp(dim=0)
