@@ -274,7 +274,9 @@ def test_ost_has_its_recipes(file):
     assert ([0.2, 0.0] if "zeroshot" in file else []) == cfg.TEST.PATCHING_RATIOS
 
 
-@pytest.mark.parametrize("path", [path for path in RUNS if path.name.startswith(("TCCLIP_vit", "ViFiCLIP_vit"))], ids=name)
+@pytest.mark.parametrize(
+    "path", [path for path in RUNS if path.name.startswith(("TCCLIP_vit", "ViFiCLIP_vit"))], ids=name
+)
 def test_a_group_of_mixup_is_a_part_of_the_accumulation(path):
     cfg = load(path)
     assert cfg.TRAIN.BATCH_SIZE == cfg.NUM_GPUS * cfg.TRAIN.ACCUMULATION_STEPS * cfg.MIXUP.GROUP_SIZE
