@@ -55,7 +55,8 @@ test_half() {
 use_init() {
   STARTED=
   [ -n "${INIT:-}" ] || return 0
-  STARTED=_init
+  # Other weights are another run; a file that is not there is refused by the run.
+  STARTED=_init$(cat "$INIT" 2>/dev/null | cksum | cut -d ' ' -f 1)
   OPTS+=(TRAIN.CUSTOM_LOAD True TRAIN.CUSTOM_LOAD_FILE "$INIT")
 }
 
@@ -66,6 +67,7 @@ use_weights() {
   TESTED=clip_
   if [ "$WEIGHTS" = clip ]; then
     compgen -G "${OUTPUT_DIR:-runs/none}/checkpoints/*" >/dev/null && fail "WEIGHTS=clip: $OUTPUT_DIR holds a run"
+    OPTS+=(TEST.PATCHING_RATIOS "[]") # any share of raw CLIP in raw CLIP is raw CLIP
     return 0
   fi
   TESTED=

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -48,14 +48,18 @@ def dry_run(cfg: CfgNode) -> None:
             build_augmentation(cfg)
             build_mixup(cfg, len(label_set))
         Tokenizer()(label_set.names)  # names that do not fit into the context are found here
+        reads_texts = _reads_texts(cfg, label_set, missing)
         # A file about the classes belongs to all of them.
-        few = label_set if text_files(cfg, label_set) else LabelSet.from_names(label_set.names[:_TEMPLATE_CLASSES])
-        is_known = cfg.MODEL.ARCH in PUBLISHED or "MODEL.CLIP_WEIGHTS" not in missing
+        few = label_set if reads_texts else LabelSet.from_names(label_set.names[:_TEMPLATE_CLASSES])
+        has_sizes = cfg.MODEL.ARCH in PUBLISHED or "MODEL.CLIP_WEIGHTS" not in missing
+        is_known = has_sizes and reads_texts is not None
         stand_in = _with_stand_ins(cfg, missing, Path(folder), len(few)) if is_known else cfg
         method = build_method(stand_in, few) if is_known else None
     _print("method", f"{cfg.METHOD}, {cfg.MODEL.ARCH}, temporal module {cfg.MODEL.TEMPORAL_MODELING_TYPE}")
     _print("classes", str(len(label_set)))
-    if method is None:
+    if method is None and has_sizes:
+        _print("size", "unknown: DATA.INDEX_LABEL_MAPPING_FILE tells where the texts about the classes lie")
+    elif method is None:
         _print("size", f"unknown: MODEL.ARCH {cfg.MODEL.ARCH} takes its sizes from MODEL.CLIP_WEIGHTS")
     else:
         optimizer = build_optimizer(cfg, method)  # freezes what has a learning-rate factor of 0
@@ -66,6 +70,16 @@ def dry_run(cfg: CfgNode) -> None:
         _print("missing", f"{key}: {path}")
     if not missing:
         _print("missing", "nothing")
+
+
+def _reads_texts(cfg: CfgNode, label_set: LabelSet, missing: Mapping[str, str]) -> bool | None:
+    """Whether files are about the classes; None where they would be found by a class list that is missing."""
+    try:
+        return bool(text_files(cfg, label_set))
+    except ValueError:
+        if "DATA.INDEX_LABEL_MAPPING_FILE" in missing:
+            return None
+        raise
 
 
 def missing_files(cfg: CfgNode) -> Iterator[tuple[str, str]]:

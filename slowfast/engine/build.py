@@ -342,6 +342,11 @@ def read_test_weights(cfg: CfgNode, method: Method) -> TestWeights:
         last = last_checkpoint(cfg.OUTPUT_DIR, task=cfg.TASK)
         source = test.CHECKPOINT_FILE_PATH or last or cfg.TRAIN.CHECKPOINT_FILE_PATH
     if not source:
+        if method.needs_weights:
+            raise ValueError(
+                f"{method.needs_weights} where no weights are named, and OUTPUT_DIR holds none; allowed: "
+                "TEST.CHECKPOINT_FILE_PATH, or TEST.CUSTOM_LOAD_FILE with TEST.CUSTOM_LOAD True"
+            )
         logger.info("Testing CLIP as it was built: no checkpoint is named, and OUTPUT_DIR holds none")
         if test.PATCHING_RATIOS:
             logger.warning("TEST.PATCHING_RATIOS has no effect: there are no weights to mix raw CLIP into")

@@ -81,6 +81,11 @@ class Method(nn.Module, ABC):
         columns of those over more: tests of several class lists score a video once.
         """
 
+    @property
+    def needs_weights(self) -> str:
+        """Why the method means nothing as it is built from raw CLIP, before weights are loaded; "" where it does."""
+        return ""
+
     def explain(self, batch: VideoBatch) -> list[Explanation]:
         """Say what the method looks at when it scores the clips of a batch; it changes neither mode nor random state.
 

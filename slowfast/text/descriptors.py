@@ -16,6 +16,9 @@ from slowfast.text.class_lists import own_names
 from slowfast.text.text_bank import TextBank, rows_by_name, token_bank
 from slowfast.text.tokenizer import Tokenizer
 from slowfast.utils.io import parse_json, read_text
+from slowfast.utils.logging import get_logger
+
+logger = get_logger(__name__)
 
 TEMPLATES = {
     "spatial": "This is a video about {descriptor}",
@@ -64,7 +67,11 @@ def find_file(kind: str, *, count: int, source: Path | None) -> Path:
 def file_classes(file: Path) -> str | Path:
     """The class list that numbers the rows of a file found by `find_file`: that of its dataset; "" if it has none."""
     folder = file.parents[2]
-    lists = folder.parent / f"{folder.name}-{_CLASS_LIST}.json", folder / f"{_CLASS_LIST}.json"
+    lists = (
+        folder / "descriptors" / f"{_CLASS_LIST}.json",
+        folder.parent / f"{folder.name}-{_CLASS_LIST}.json",
+        folder / f"{_CLASS_LIST}.json",
+    )
     return next((file for file in lists if file.is_file()), "")
 
 
@@ -93,6 +100,8 @@ def descriptor_bank(
         file = Path(given) if given else find_file(kind, count=count, source=label_set.source)
         what = f"{KEYS[kind]}: {file}"
         rows = read_descriptors(file, what=what)
+        lengths = sorted({len(row) for row in rows.values()})
+        logger.info("%s: %s; %d of %s per class", KEYS[kind], file, count, " or ".join(map(str, lengths)))
         numbers = _numbers(label_set, rows, class_list=classes if given else file_classes(file), what=what)
         for row, name, number in zip(range(len(prompts)), label_set.names, numbers, strict=True):
             if number not in rows:
@@ -102,7 +111,7 @@ def descriptor_bank(
             chosen = rows[number][:count]
             texts[row] += chosen
             prompts[row] += [TEMPLATES[kind].format(name=name, descriptor=descriptor) for descriptor in chosen]
-    return token_bank(prompts, tokenizer, texts=texts)
+    return token_bank(prompts, tokenizer, texts=texts, what=" and ".join(KEYS[kind] for kind in files))
 
 
 def read_descriptors(path: Path, *, what: str) -> dict[int, list[str]]:
@@ -126,7 +135,7 @@ def read_descriptors(path: Path, *, what: str) -> dict[int, list[str]]:
         raise ValueError(f'{what}: expected a JSON object {{"0": ["text", ...], ...}}')
     rows: dict[int, list[str]] = {}
     for key, texts in content:
-        if not key.isdecimal() or str(int(key)) != key or int(key) in rows:
+        if not re.fullmatch(r"0|[1-9][0-9]{0,8}", key) or int(key) in rows:
             raise ValueError(f"{what}: key {key[:60]!r}: expected each class number once, in decimal digits")
         usable = isinstance(texts, list) and all(isinstance(text, str) and text.strip() for text in texts)
         if not usable:
@@ -171,9 +180,13 @@ def _own_names(label_set: LabelSet) -> tuple[str, ...]:
 
 
 def _dataset_folder(source: Path | None) -> Path | None:
-    """The folder of the dataset that a class list belongs to: one with descriptors, at or above its place."""
+    """The folder of the dataset that a class list belongs to: one with descriptors, at its place or above.
+
+    Above, it must have the dataset's own class list: any folder may be called so.
+    """
     if source is None:
         return None
     named = [source.parent / source.name.removesuffix(f"-{_CLASS_LIST}.json")]
-    places = [*named, *list(source.resolve().parents)[:3]]
+    own, *above = list(source.resolve().parents)[:3]
+    places = [*named, own, *(place for place in above if (place / f"{_CLASS_LIST}.json").is_file())]
     return next((place for place in places if (place / "descriptors").is_dir()), None)

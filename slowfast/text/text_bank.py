@@ -180,7 +180,11 @@ def spoken_name(name: str, *, split_capitals: bool = True) -> str:
 
 
 def token_bank(
-    prompts: Sequence[Sequence[str]], tokenizer: Tokenizer, *, texts: Sequence[Sequence[str]] | None = None
+    prompts: Sequence[Sequence[str]],
+    tokenizer: Tokenizer,
+    *,
+    texts: Sequence[Sequence[str]] | None = None,
+    what: str = "DATA.INDEX_LABEL_MAPPING_FILE",
 ) -> TextBank:
     """Tokenise the prompts of every class.
 
@@ -188,6 +192,7 @@ def token_bank(
         prompts: P prompts of each of K classes.
         tokenizer: of the text tower.
         texts: what is particular to each of them, for people.
+        what: where the prompts come from, for the error.
 
     Raises:
         ValueError: if a prompt is too long.
@@ -197,7 +202,7 @@ def token_bank(
         try:
             rows.append(tokenizer(row))
         except ValueError as error:
-            raise ValueError(f"DATA.INDEX_LABEL_MAPPING_FILE: class {number}: a prompt is too long: {error}") from error
+            raise ValueError(f"{what}: class {number}: a prompt is too long: {error}") from error
     return TextBank(tokens=torch.stack(rows), texts=None if texts is None else tuple(map(tuple, texts)))
 
 

@@ -10,7 +10,6 @@ import re
 import shutil
 import statistics
 from collections import Counter
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -601,7 +600,6 @@ def test_every_method_in_every_protocol(tabulate, prepared, tmp_path):
             assert results.num_scored == results.num_videos > 0
 
 
-@pytest.mark.skipif(find_spec("slowfast.methods.ost.build") is None, reason="OST is not there")
 @pytest.mark.parametrize("recipe", ["ost"], indirect=True)
 def test_tables_of_ost(tabulate, prepared, tmp_path):
     """Zero-shot with and without raw CLIP; from its weights few-shot, one case with a rate of its own."""
@@ -625,7 +623,6 @@ def test_tables_of_ost(tabulate, prepared, tmp_path):
     assert rates == {2: 1e-3, 4: 2e-3}
 
 
-@pytest.mark.skipif(find_spec("slowfast.methods.vifi_clip.build") is None, reason="ViFi-CLIP is not there")
 @pytest.mark.parametrize("recipe", ["vifi_clip"], indirect=True)
 def test_prompts_of_vifi_clip_over_tuned_weights(tabulate, tmp_path):
     options = {"VIFI_CLIP.N_CTX_VISION": 0, "VIFI_CLIP.N_CTX_TEXT": 0}

@@ -312,12 +312,13 @@ def _descriptor_files(source: Path, target: Path) -> dict[str, str]:
     for file in (target / _DESCRIPTORS).rglob("*.json"):
         if texts.get(file.relative_to(target).as_posix(), "").encode() != file.read_bytes():
             return {}
-    # Of Kinetics-600 only the classes of the zero-shot splits have texts; a list beside its folder numbers them.
+    # Of Kinetics-600 only the classes of the zero-shot splits have texts; a list beside its folder numbers them, which
+    # comes to lie with the texts: nothing is written outside of the dataset's folder.
     numbering = source.parent / f"{source.name}-{PLAIN_NAMES}.json"
     if texts and numbering.is_file():
         text = numbering.read_text(encoding="utf-8")
         if text != (source / f"{PLAIN_NAMES}.json").read_text(encoding="utf-8"):
-            texts[f"../{target.name}-{PLAIN_NAMES}.json"] = text
+            texts[f"{_DESCRIPTORS}/{PLAIN_NAMES}.json"] = text
     return texts
 
 

@@ -71,7 +71,7 @@ def assemble(config: OstConfig, label_set: LabelSet, *, device: torch.device | s
         clip,
         text=DescriptorText(config.kinds, trains=config.use != "image"),
         matcher=make_matcher(config.solver, options),
-        plan_options=options,
+        plan_options=options if config.solver == "sinkhorn" else None,
         use=config.use,
         pixel_mean=config.pixel_mean,
         pixel_std=config.pixel_std,

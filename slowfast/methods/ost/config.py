@@ -40,7 +40,7 @@ def add_config(node: CfgNode) -> None:
     # Where that change is averaged: each (every video and class ends on its own, so that a score depends on nothing
     # else), or batch (over all videos and classes of a batch, as published; scores move by about 1e-3). Ours.
     node.OST.STOP = "each"
-    # Iterate on logarithms, which an EPS below 0.02 needs. Ours.
+    # Iterate on logarithms, which an EPS below 0.025 needs. Ours.
     node.OST.LOG_DOMAIN = False
 
 
@@ -58,6 +58,8 @@ LISTS: dict[str, tuple[Callable[[Any], bool], tuple[int, ...] | None, str]] = {
     "OST.KINDS": (lambda x: x in ("spatial", "temporal"), (1, 2), "one or both of spatial and temporal"),
 }
 
+LEAST_EPS = 0.025
+"""Below, exp(-2 / eps) of opposite vectors is no normal float32."""
 FOREIGN: dict[str, Any] = {
     "MODEL.TEMPORAL_MODELING_TYPE": None,
     "MODEL.RAW_MODEL_DISTILLATION": False,
@@ -67,6 +69,7 @@ FOREIGN: dict[str, Any] = {
     "DATA.TEXT_AUG": False,
     "TUNE_HEAD": False,
     "MIXUP.ENABLE": False,
+    "SPLITS.NAMES": "index2cls",
 }
 """Keys of other methods that would change the model or its targets, and the value under which they do not."""
 
@@ -93,6 +96,16 @@ class OstConfig(ClipOptions):
         ClipOptions.__post_init__(self)
         if self.eps <= 0:
             raise ValueError(f"OST.EPS: is {self.eps}; it must be above 0")
+        if self.eps < LEAST_EPS and self.solver == "sinkhorn" and not self.log_domain:
+            raise ValueError(
+                f"OST.EPS: {self.eps} is too small for exp(-2 / EPS) in float32; allowed: at least {LEAST_EPS}, or "
+                "OST.LOG_DOMAIN True"
+            )
+        if self.loss_func not in ("cross_entropy", "soft_cross_entropy"):
+            raise ValueError(
+                f"MODEL.LOSS_FUNC: {self.loss_func!r} does nothing under METHOD 'ost', whose loss is its own; allowed: "
+                "'cross_entropy' and 'soft_cross_entropy', which do nothing either"
+            )
         if len(set(self.kinds)) != len(self.kinds):
             raise ValueError(f"OST.KINDS: {list(self.kinds)} names a kind twice; allowed: one or both, each once")
         if self.file_classes and not all(self.files.values()):

@@ -31,7 +31,7 @@ class OST(Method):
         clip: the model to tune.
         text: descriptors of the classes.
         matcher: how frames are matched to them.
-        plan_options: of the transport plan that is shown.
+        plan_options: of the transport plan, None if the matcher has none.
         use: what trains.
         pixel_mean: mean of the training images, RGB, in [0, 1].
         pixel_std: their standard deviation.
@@ -45,7 +45,7 @@ class OST(Method):
         *,
         text: DescriptorText,
         matcher: Matcher,
-        plan_options: SinkhornOptions,
+        plan_options: SinkhornOptions | None,
         use: Trained = "both",
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
@@ -99,7 +99,13 @@ class OST(Method):
         return MethodOutput(descriptor_logits(cosines, self.model.logit_scale.exp(), self._matcher), {}, {})
 
     def explain(self, batch: VideoBatch) -> list[Explanation]:
-        """Show the transport plans between the frames of each clip and the descriptors of its best class."""
+        """Show the transport plans between the frames of each clip and the descriptors of its best class.
+
+        Raises:
+            ValueError: if scores are made without plans.
+        """
+        if self._plan_options is None:
+            raise ValueError("OST.SOLVER: there are no plans to show without one; allowed: sinkhorn")
         with looking(self):
             cosines = self._cosines(batch)
             best = descriptor_logits(cosines, self.model.logit_scale.exp(), self._matcher).argmax(dim=1)

@@ -66,6 +66,13 @@ class ViFiCLIP(Method):
         if starts_prompts:
             self.optional_prefixes = tuple(name for name in self.state_dict() if _is_prompt(name))
 
+    @property
+    def needs_weights(self) -> str:
+        """Learned vectors are random at the start."""
+        if not any(_is_prompt(name) for name, _ in self.named_parameters()):
+            return ""
+        return "VIFI_CLIP.N_CTX_VISION, N_CTX_TEXT: the learned vectors are random"
+
     def set_label_set(self, label_set: LabelSet, bank: TextBank) -> None:
         """Choose the classes to score.
 

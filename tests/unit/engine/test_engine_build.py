@@ -120,12 +120,27 @@ def test_layer_decay_is_refused():
         build_optimizer(cfg, network())
 
 
+class Untrained(nn.Identity):
+    """What a test needs of a method that has no weights."""
+
+    needs_weights = ""
+
+
+def test_learned_vectors_without_weights_are_no_clip(tmp_path):
+    cfg = get_cfg()
+    cfg.OUTPUT_DIR = str(tmp_path)
+    method = Untrained()
+    method.needs_weights = "SOME.KEY: something is random"
+    with pytest.raises(ValueError, match=r"^SOME\.KEY: something is random where no weights are named, and OUTPUT_DIR"):
+        load_test_weights(cfg, method)
+
+
 def test_patching_without_a_file_to_patch_is_said(tmp_path, caplog):
     cfg = get_cfg()
     cfg.OUTPUT_DIR = str(tmp_path)
     cfg.TEST.PATCHING_MODEL = True
     with caplog.at_level(logging.WARNING):
-        assert load_test_weights(cfg, nn.Identity()) is None
+        assert load_test_weights(cfg, Untrained()) is None
     (warning,) = [record.getMessage() for record in caplog.records]
     assert warning.startswith("TEST.PATCHING_MODEL has no effect without TEST.CUSTOM_LOAD")
 
@@ -187,7 +202,7 @@ def test_factor_zero_freezes_its_modules_only(adapted, frozen):
 @pytest.fixture
 def method(tiny_state):
     """A method as far as loading goes."""
-    holder = nn.Module()
+    holder = Untrained()
     holder.model = build_clip(tiny_state)
     holder.optional_prefixes, holder.transient_prefixes = ("projector_v.",), ("raw_model.",)
     return holder

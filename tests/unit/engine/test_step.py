@@ -398,6 +398,19 @@ def test_nothing_in_a_step_waits_for_the_device(request, make_real_step, make_ba
         assert all(value.is_meta and value.shape == () for value in (*reported, *flags))
 
 
+def test_a_validation_between_steps_scores_the_weights_as_they_are(make_real_step, make_batch):
+    """What a method keeps of its texts belongs to weights that the optimiser's fused kernels change without a trace."""
+    step, batch = make_real_step("cpu"), make_batch(4)
+    assert all(group["fused"] for group in step.optimizer.param_groups)
+    copy = make_real_step("cpu").model.eval()
+    for _ in range(2):
+        step.model.train()
+        step(batch)
+        copy.load_state_dict(step.model.state_dict())
+        with torch.no_grad():
+            assert torch.allclose(step.model.eval()(batch).logits, copy(batch).logits, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("name", STEPS)

@@ -248,13 +248,19 @@ def test_ost_has_rates_of_its_own_for_two_cases(dataset, shots, rate, programs):
         ("tcclip/train_k400.sh", []),
     ],
 )
-def test_a_training_starts_from_other_weights_in_a_folder_of_its_own(script, arguments, programs):
+def test_a_training_starts_from_other_weights_in_a_folder_of_its_own(script, arguments, programs, tmp_path):
     command = [ROOT / "script/training" / script, *arguments]
-    cfg = resolve(start(command, programs, **PATHS, INIT="k400 tuned.pyth")[1:])
-    assert values(cfg, "TRAIN.CUSTOM_LOAD", "TRAIN.CUSTOM_LOAD_FILE") == (True, "k400 tuned.pyth")
+    folders = []
+    for content in ("one", "other", "one"):
+        weights = tmp_path / "k400 tuned.pyth"
+        weights.write_text(content, encoding="utf-8")
+        cfg = resolve(start(command, programs, **PATHS, INIT=weights)[1:])
+        folders.append(cfg.OUTPUT_DIR)
+    assert values(cfg, "TRAIN.CUSTOM_LOAD", "TRAIN.CUSTOM_LOAD_FILE") == (True, str(weights))
     # neither an epoch nor an optimiser comes along
     assert values(cfg, "TRAIN.CHECKPOINT_FILE_PATH", "TRAIN.FORCE_RESUME") == ("", False)
-    assert cfg.OUTPUT_DIR.endswith("_init")
+    assert re.search(r"_init\d+$", cfg.OUTPUT_DIR)
+    assert folders[0] == folders[2] != folders[1]  # other weights are another run
 
 
 @pytest.mark.parametrize(

@@ -242,7 +242,7 @@ def test_too_few_descriptors(given):
 
 def test_a_descriptor_that_is_too_long(given):
     files, _ = given({"0": ["word " * 90]})
-    with pytest.raises(ValueError, match=r"^DATA.INDEX_LABEL_MAPPING_FILE: class 0: a prompt is too long"):
+    with pytest.raises(ValueError, match=r"^OST\.DES_\w+( and OST\.DES_\w+)?: class 0: a prompt is too long"):
         bank_of(LabelSet.from_names(["x"]), files, count=1)
 
 
@@ -255,6 +255,7 @@ def test_a_descriptor_that_is_too_long(given):
         ("[1]", 'expected a JSON object {"0": ["text", ...], ...}'),
         ("3", 'expected a JSON object {"0": ["text", ...], ...}'),
         ('{"a": ["x"]}', "key 'a': expected each class number once, in decimal digits"),
+        ('{"%s": ["x"]}' % ("1" * 5000), f"key '{'1' * 60}': expected each class number once, in decimal digits"),
         ('{"-1": ["x"]}', "key '-1': expected each class number once, in decimal digits"),
         ('{"01": ["x"]}', "key '01': expected each class number once, in decimal digits"),
         ('{"1.0": ["x"]}', "key '1.0': expected each class number once, in decimal digits"),

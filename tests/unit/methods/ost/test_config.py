@@ -17,6 +17,7 @@ WRONG = {
     "DATA.TEXT_AUG": True,
     "TUNE_HEAD": True,
     "MIXUP.ENABLE": True,
+    "SPLITS.NAMES": "rephrased",
 }
 
 
@@ -90,3 +91,23 @@ def test_files_that_are_read(ost_cfg, files, labels):
     found = text_files(ost_cfg(), labels())
     own = files["OST.DES_SPATIAL"], files["OST.DES_CLASSES"], files["OST.DES_TEMPORAL"], files["OST.DES_CLASSES"]
     assert found == list(own)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"OST.EPS": 0.02},
+            r"OST\.EPS: 0\.02 is too small for exp\(-2 / EPS\) in float32; allowed: at least 0\.025, or ",
+        ),
+        ({"MODEL.LOSS_FUNC": "mse"}, r"MODEL\.LOSS_FUNC: 'mse' does nothing under METHOD 'ost', whose loss is its own"),
+    ],
+)
+def test_what_would_give_no_number_or_do_nothing(tiny_cfg, keys, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        OstConfig.from_cfg(tiny_cfg(METHOD="ost", **keys))
+
+
+@pytest.mark.parametrize("keys", [{"OST.LOG_DOMAIN": True}, {"OST.SOLVER": "none"}, {"OST.SOLVER": "uniform"}])
+def test_a_small_eps_where_nothing_underflows(tiny_cfg, keys):
+    assert OstConfig.from_cfg(tiny_cfg(METHOD="ost", **{"OST.EPS": 0.005, **keys})).eps == 0.005
