@@ -313,6 +313,7 @@ def test_mask_that_does_not_divide_the_patches(refused):
 
 
 OUTSIDE = {"DATA.ALLOW_ABSOLUTE_PATHS": True}
+RAW_CLIP = {"VIFI_CLIP.N_CTX_VISION": 0, "VIFI_CLIP.N_CTX_TEXT": 0}  # learned vectors want weights
 
 
 def break_videos(folder, split, *, bad, total):
@@ -334,7 +335,8 @@ def break_videos(folder, split, *, bad, total):
 def test_one_undecodable_test_video_is_reported_not_replaced(net, copied):
     (broken,) = break_videos(copied, "test", bad={1}, total=5)
     out_dir = copied / "out"
-    status, out, err = net({**TEST_ONLY, "OUTPUT_DIR": out_dir, **OUTSIDE, "DATA.PATH_TO_DATA_DIR": copied})
+    options = {**TEST_ONLY, **RAW_CLIP, "OUTPUT_DIR": out_dir, **OUTSIDE, "DATA.PATH_TO_DATA_DIR": copied}
+    status, out, err = net(options)
     assert (status, err) == (0, "")
     results = json.loads((out_dir / "results.json").read_text(encoding="utf-8"))
     assert (results["num_videos"], results["num_scored"], results["coverage"]) == (5, 4, 0.8)
@@ -374,7 +376,7 @@ def test_names_of_files_stay_in_their_folder(refused, tmp_path, key, value, mess
 @every_method
 def test_no_decodable_test_video(refused, copied):
     break_videos(copied, "test", bad=set(range(5)), total=5)
-    assert refused({**TEST_ONLY, **OUTSIDE, "DATA.PATH_TO_DATA_DIR": copied}) == (
+    assert refused({**TEST_ONLY, **RAW_CLIP, **OUTSIDE, "DATA.PATH_TO_DATA_DIR": copied}) == (
         f"{copied / 'test.csv'}: none of its 5 videos could be decoded"
     )
 
