@@ -8,6 +8,17 @@ from typing import Any, Literal
 
 from slowfast.config.node import CfgNode
 
+STDD_KEYS: dict[str, Any] = {
+    "MODEL.TEMPORAL_MODELING_TYPE": None,
+    "MODEL.RAW_MODEL_DISTILLATION": False,
+    "MODEL.ENSEMBLE_PRED": False,
+    "MODEL.TEXT_PROMPT": False,
+    "MODEL.NUM_EXPERTS": 0,
+    "DATA.TEXT_AUG": False,
+    "TUNE_HEAD": False,
+}
+"""Keys of STDD that would change another method's model, and the value under which they do not."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipOptions:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from slowfast.config.node import CfgNode
-from slowfast.config.shared import ClipOptions, clip_options, refuse_foreign
+from slowfast.config.shared import STDD_KEYS, ClipOptions, clip_options, refuse_foreign
 
 Trained = Literal["both", "image", "text"]
 Solver = Literal["sinkhorn", "uniform", "none"]
@@ -61,13 +61,7 @@ LISTS: dict[str, tuple[Callable[[Any], bool], tuple[int, ...] | None, str]] = {
 LEAST_EPS = 0.025
 """Below, exp(-2 / eps) of opposite vectors is no normal float32."""
 FOREIGN: dict[str, Any] = {
-    "MODEL.TEMPORAL_MODELING_TYPE": None,
-    "MODEL.RAW_MODEL_DISTILLATION": False,
-    "MODEL.ENSEMBLE_PRED": False,
-    "MODEL.TEXT_PROMPT": False,
-    "MODEL.NUM_EXPERTS": 0,
-    "DATA.TEXT_AUG": False,
-    "TUNE_HEAD": False,
+    **STDD_KEYS,
     "MIXUP.ENABLE": False,
     "SPLITS.NAMES": "index2cls",
 }

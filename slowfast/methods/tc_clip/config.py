@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from slowfast.config.node import CfgNode
-from slowfast.config.shared import ClipOptions, clip_options, refuse_foreign
+from slowfast.config.shared import STDD_KEYS, ClipOptions, clip_options, refuse_foreign
 
 Freeze = Literal["", "backbone", "image", "text"]
 
@@ -73,17 +73,6 @@ LISTS: dict[str, tuple[Callable[[Any], bool], tuple[int, ...] | None, str]] = {
     ),
 }
 
-FOREIGN: dict[str, Any] = {
-    "MODEL.TEMPORAL_MODELING_TYPE": None,
-    "MODEL.RAW_MODEL_DISTILLATION": False,
-    "MODEL.ENSEMBLE_PRED": False,
-    "MODEL.TEXT_PROMPT": False,
-    "MODEL.NUM_EXPERTS": 0,
-    "DATA.TEXT_AUG": False,
-    "TUNE_HEAD": False,
-}
-"""Keys of other methods that would change the model, and the value under which they do not."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TcClipConfig(ClipOptions):
@@ -116,7 +105,7 @@ class TcClipConfig(ClipOptions):
         Raises:
             ValueError: if a key of another method is set, or the learned words are not usable.
         """
-        refuse_foreign(cfg, FOREIGN)
+        refuse_foreign(cfg, STDD_KEYS)
         own = cfg.TC_CLIP
         return cls(
             **clip_options(cfg),

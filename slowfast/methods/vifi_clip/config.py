@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from slowfast.config.node import CfgNode
-from slowfast.config.shared import ClipOptions, clip_options, refuse_foreign
+from slowfast.config.shared import STDD_KEYS, ClipOptions, clip_options, refuse_foreign
 
 Trained = Literal["both", "image", "text"]
 
@@ -37,17 +37,6 @@ RANGES: dict[str, tuple[float, float | None]] = {
     "VIFI_CLIP.PROMPT_DEPTH_VISION": (0, None),
     "VIFI_CLIP.PROMPT_DEPTH_TEXT": (1, None),
 }
-
-FOREIGN: dict[str, Any] = {
-    "MODEL.TEMPORAL_MODELING_TYPE": None,
-    "MODEL.RAW_MODEL_DISTILLATION": False,
-    "MODEL.ENSEMBLE_PRED": False,
-    "MODEL.TEXT_PROMPT": False,
-    "MODEL.NUM_EXPERTS": 0,
-    "DATA.TEXT_AUG": False,
-    "TUNE_HEAD": False,
-}
-"""Keys of other methods that would change the model, and the value under which they do not."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +84,7 @@ class VifiClipConfig(ClipOptions):
         Raises:
             ValueError: if a key of another method is set, or keys contradict each other.
         """
-        refuse_foreign(cfg, FOREIGN)
+        refuse_foreign(cfg, STDD_KEYS)
         own = cfg.VIFI_CLIP
         return cls(
             **clip_options(cfg),

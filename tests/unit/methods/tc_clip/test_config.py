@@ -7,10 +7,11 @@ import pytest
 
 from slowfast.config.defaults import allowed_values, assert_and_infer_cfg, get_cfg
 from slowfast.config.node import ConfigError
+from slowfast.config.shared import STDD_KEYS
 from slowfast.datasets.label_set import LabelSet
 from slowfast.methods.build import build_method
 from slowfast.methods.tc_clip.build import find_levels
-from slowfast.methods.tc_clip.config import CHOICES, FOREIGN, LISTS, RANGES, TcClipConfig
+from slowfast.methods.tc_clip.config import CHOICES, LISTS, RANGES, TcClipConfig
 
 LEVELS = "TC_CLIP.PROMPT_GENERATION_LAYER_LEVEL"
 OTHER = {
@@ -33,18 +34,18 @@ def test_published_defaults():
     assert (config.freeze, config.new_module_factor, config.way) == ("", 10.0, "auto")
 
 
-@pytest.mark.parametrize("key", FOREIGN)
+@pytest.mark.parametrize("key", STDD_KEYS)
 def test_keys_of_other_methods(key):
     cfg = get_cfg()
     cfg.merge_from_list(["METHOD", "tc_clip", key, OTHER[key]])
-    message = f"{key}: {OTHER[key]!r} does nothing under METHOD 'tc_clip'; allowed: {FOREIGN[key]!r}"
+    message = f"{key}: {OTHER[key]!r} does nothing under METHOD 'tc_clip'; allowed: {STDD_KEYS[key]!r}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         TcClipConfig.from_cfg(cfg)
 
 
 def test_defaults_of_other_methods_do_nothing():
     leaves = get_cfg().leaves()
-    assert all(leaves[key] == value for key, value in FOREIGN.items())
+    assert all(leaves[key] == value for key, value in STDD_KEYS.items())
 
 
 @pytest.mark.parametrize(

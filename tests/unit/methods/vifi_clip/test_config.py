@@ -5,7 +5,8 @@ import re
 import pytest
 
 from slowfast.config.defaults import get_cfg
-from slowfast.methods.vifi_clip.config import CHOICES, FOREIGN, RANGES, VifiClipConfig
+from slowfast.config.shared import STDD_KEYS
+from slowfast.methods.vifi_clip.config import CHOICES, RANGES, VifiClipConfig
 
 OTHER = {
     "MODEL.TEMPORAL_MODELING_TYPE": "stcross_attend",
@@ -32,9 +33,9 @@ def test_published_defaults():
     assert (config.num_vision_prompts, config.vision_depth, config.num_text_prompts, config.text_depth) == (0, 0, 0, 1)
 
 
-@pytest.mark.parametrize("key", FOREIGN)
+@pytest.mark.parametrize("key", STDD_KEYS)
 def test_keys_of_other_methods(key):
-    message = f"{key}: {OTHER[key]!r} does nothing under METHOD 'vifi_clip'; allowed: {FOREIGN[key]!r}"
+    message = f"{key}: {OTHER[key]!r} does nothing under METHOD 'vifi_clip'; allowed: {STDD_KEYS[key]!r}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         read(**{key: OTHER[key]})
 
