@@ -31,6 +31,9 @@ _NO_MATTER = {
     "DATA.ALLOW_ABSOLUTE_PATHS": False,
     "SPLITS.LABEL_DB": "label_db",
     "DATA.TEXT_AUG_FEATURE_FILE": "",
+    "OST.DES_SPATIAL": "",
+    "OST.DES_TEMPORAL": "",
+    "OST.DES_CLASSES": "",
     "TRAIN.CUSTOM_LOAD_FILE": None,
     "TEST.CUSTOM_LOAD_FILE": None,
 }
