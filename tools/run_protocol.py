@@ -27,7 +27,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--datasets", nargs="+", default=[], help="default: those of the published tables")
     parser.add_argument("--weights", help="score these weights, or clip for raw CLIP, instead of training")
     parser.add_argument("--init", help="weights that training starts from; default: CLIP")
-    parser.add_argument("--shots", nargs="+", type=int, default=[2, 4, 8, 16], help="few_shot: videos per class")
+    parser.add_argument(
+        "--shots", nargs="+", type=int, default=[],
+        help="few_shot: videos per class (default 2 4 8 16); episodic: supports per class (default 1 5)",
+    )  # fmt: skip
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="base_to_novel: draws")
     parser.add_argument("--source", default="k400", help="zero_shot: dataset to train on (default k400)")
     parser.add_argument("--halves", action="store_true", help="zero_shot: score the half-class draws too")

@@ -71,6 +71,43 @@ _C.SPLITS.NUMBER = 1
 # zero_shot: score the half-class draws too (Open-VCLIP). Ours.
 _C.SPLITS.HALVES = False
 
+_C.EPISODES = CfgNode()
+# PROTOCOL episodic: which class splits, a folder episodic/<name> of the dataset's lists; empty: the only one. Ours.
+_C.EPISODES.BENCHMARK = ""
+# Classes of an episode, >= 2; labelled videos per class, supports, >= 1; videos to classify per class, queries, >= 1.
+# Of validation and tests, 0: as many as in training, but for QUERY_TEST. CLIP-FSAR has them under TRAIN: WAY, WAT_TEST,
+# SHOT, SHOT_TEST, QUERY_PER_CLASS, QUERY_PER_CLASS_TEST.
+_C.EPISODES.WAY = 5
+_C.EPISODES.WAY_TEST = 0
+_C.EPISODES.SHOT = 1
+_C.EPISODES.SHOT_TEST = 0
+_C.EPISODES.QUERY = 5
+_C.EPISODES.QUERY_TEST = 1
+# Learn from episodes of the base classes, TRAIN.BATCH_SIZE of them per step and machine; False: from their videos one
+# by one, as any method can. Ours.
+_C.EPISODES.TRAIN = False
+# Episodes of a training epoch, over all processes; of a validation; of a test. Ours; CLIP-FSAR tests 10,000.
+_C.EPISODES.NUM_TRAIN = 4000
+_C.EPISODES.NUM_VAL = 1000
+_C.EPISODES.NUM_TEST = 10000
+# Episodes of validation and tests follow from this seed, >= 0, and their number alone, so that all methods meet on the
+# same ones; those of training from RNG_SEED. Ours.
+_C.EPISODES.SEED = 0
+# Classes that training is validated on: val, or test, as published, which chooses the model on the test. Ours.
+_C.EPISODES.VAL = "val"
+# How queries are compared with supports: own (the method's, where it has one), prototype (cosine of the means over
+# frames and supports), otam (ordered alignment of frames). Ours.
+_C.EPISODES.HEAD = "own"
+# lambda of the soft minimum of otam, > 0. CLIP-FSAR; OTAM itself has 0.1.
+_C.EPISODES.SMOOTHING = 0.5
+# In training, neither mirror nor augment supports, only queries. CLIP-FSAR, on Kinetics.
+_C.EPISODES.PLAIN_SUPPORT = False
+# Frames of a clip of a test: middle (fixed, so that a video is encoded once), or random in each episode, as published
+# with segments: every clip of every episode is decoded, encoded and kept on the disk until the test ends. Ours.
+_C.EPISODES.TEST_FRAMES = "middle"
+# Most memory, in GB, for what is remembered of the videos while episodes are scored; others are computed again. Ours.
+_C.EPISODES.MEMO_GB = 4.0
+
 _C.AVERAGE = CfgNode()
 # Weights that tools/run_protocol.py tests after training: swa, gwa, bwa or ewa over the epochs START to END (from 1;
 # END 0: the last; START 0 includes raw CLIP), or, empty, those of the last epoch. Ours.

@@ -14,6 +14,7 @@ from slowfast.config.values import (
     ARCH_GRIDS,
     CLIP_IMAGE_SIZE,
     DECODING_BACKENDS,
+    EPISODE_PROTOCOLS,
     LOOSE_PROTOCOLS,
     OPTIONAL_NUMBERS,
     OPTIONAL_PATHS,
@@ -62,6 +63,7 @@ def check(cfg: CfgNode, *, allowed: AllowedValues) -> None:
         _check_machines,
         _check_names,
         _check_protocol,
+        _check_episodes,
         _check_data,
         _check_architecture,
         _check_block,
@@ -153,6 +155,35 @@ def _check_protocol(cfg: CfgNode) -> None:
     if cfg.PROTOCOL not in LOOSE_PROTOCOLS and not cfg.SPLITS.DATASET:
         raise ConfigError(
             f"SPLITS.DATASET: is empty, but PROTOCOL is {cfg.PROTOCOL!r}; name a folder of SPLITS.LABEL_DB, as ucf101"
+        )
+
+
+def _check_episodes(cfg: CfgNode) -> None:
+    """Refuse what means nothing to episodes, and episodes where nothing reads them."""
+    episodes = cfg.EPISODES
+    if reason := escape_of(episodes.BENCHMARK):
+        raise ConfigError(
+            f"EPISODES.BENCHMARK: {episodes.BENCHMARK!r} {reason}; allowed: a name inside SPLITS.LABEL_DB"
+        )
+    if cfg.PROTOCOL not in EPISODE_PROTOCOLS:
+        if episodes.TRAIN:
+            names = ", ".join(map(repr, EPISODE_PROTOCOLS))
+            raise ConfigError(f"EPISODES.TRAIN: True, but PROTOCOL is {cfg.PROTOCOL!r}; allowed: PROTOCOL {names}")
+        return
+    if episodes.WAY_TEST == 1:
+        raise ConfigError(
+            "EPISODES.WAY_TEST: 1 leaves nothing to tell apart; allowed: 0 for EPISODES.WAY, or 2 and more"
+        )
+    single = {"TEST.NUM_ENSEMBLE_VIEWS": 1, "TEST.NUM_SPATIAL_CROPS": 1} if cfg.TEST.ENABLE else {}
+    trained = {"MIXUP.ENABLE": False, "AUG.NUM_SAMPLE": 1} if cfg.TRAIN.ENABLE and episodes.TRAIN else {}
+    leaves = cfg.leaves()
+    for key, value in {**single, **trained}.items():
+        if leaves[key] != value:
+            raise ConfigError(f"{key}: {leaves[key]!r}, but PROTOCOL is {cfg.PROTOCOL!r}; allowed: {value!r}")
+    if cfg.TEST.ENABLE and tuple(cfg.TEST.NUM_TEMPORAL_CLIPS) not in ((), (1,)):
+        raise ConfigError(
+            f"TEST.NUM_TEMPORAL_CLIPS: {shown(cfg.TEST.NUM_TEMPORAL_CLIPS)}, but PROTOCOL is {cfg.PROTOCOL!r}; "
+            "allowed: [] or [1]"
         )
 
 

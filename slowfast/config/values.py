@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 # Names that other packages resolve; configuration imports none of them, and a test compares the lists.
-PROTOCOL_NAMES = ("single_dataset", "zero_shot", "few_shot", "base_to_novel", "fully_supervised")
+PROTOCOL_NAMES = ("single_dataset", "zero_shot", "few_shot", "base_to_novel", "fully_supervised", "episodic")
 LOOSE_PROTOCOLS = ("single_dataset",)  # read annotation files by path; the others need SPLITS.DATASET
+EPISODE_PROTOCOLS = ("episodic",)  # draw tasks of a few videos
 AVERAGES = ("", "swa", "gwa", "bwa", "ewa")
 TEMPORAL_MODELING_TYPES = (
     None,
@@ -36,6 +37,9 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "PROTOCOL": PROTOCOL_NAMES,
     "SPLITS.NAMES": ("index2cls", "rephrased"),
     "AVERAGE.METHOD": AVERAGES,
+    "EPISODES.VAL": ("val", "test"),
+    "EPISODES.HEAD": ("own", "prototype", "otam"),
+    "EPISODES.TEST_FRAMES": ("middle", "random"),
     "DIST_BACKEND": ("nccl", "gloo"),
     "TRAIN.DATASET": ("kinetics",),
     "TRAIN.AMP_DTYPE": ("auto", "bfloat16", "float16"),
@@ -73,6 +77,18 @@ RANGES: dict[str, tuple[float, float | None]] = {
     "SPLITS.SHOTS": (1, None),
     "SPLITS.SEED": (1, None),
     "SPLITS.NUMBER": (1, 3),
+    "EPISODES.WAY": (2, None),
+    "EPISODES.WAY_TEST": (0, None),
+    "EPISODES.SHOT": (1, None),
+    "EPISODES.SHOT_TEST": (0, None),
+    "EPISODES.QUERY": (1, None),
+    "EPISODES.QUERY_TEST": (1, None),
+    "EPISODES.NUM_TRAIN": (1, None),
+    "EPISODES.NUM_VAL": (1, None),
+    "EPISODES.NUM_TEST": (1, None),
+    "EPISODES.SEED": (0, None),
+    "EPISODES.SMOOTHING": (1e-3, None),
+    "EPISODES.MEMO_GB": (0, None),
     "AVERAGE.START": (0, None),
     "AVERAGE.END": (0, None),
     "TRAIN.BATCH_SIZE": (1, None),

@@ -8,6 +8,8 @@ from torch.utils.data import DataLoader
 
 from slowfast.datasets.annotation import VideoRecord, read_annotations
 from slowfast.datasets.decode import DECODERS
+from slowfast.datasets.episode_dataset import EpisodeDataset
+from slowfast.datasets.episodes import EpisodeDraws, EpisodePlan, plan_episodes
 from slowfast.datasets.frame_cache import SUFFIX as FRAMES_SUFFIX
 from slowfast.datasets.frame_cache import CachedDecoder
 from slowfast.datasets.frame_colors import ColorSettings
@@ -19,7 +21,7 @@ from slowfast.datasets.rand_augment import parse_rand_augment
 from slowfast.datasets.random_erasing import ErasingSettings
 from slowfast.datasets.sampler import EvalSampler, TrainBatchSampler
 from slowfast.datasets.transforms import AugmentSettings, SpatialSettings
-from slowfast.datasets.types import Mode, Split, VideoBatch, collate
+from slowfast.datasets.types import EpisodeSpec, Mode, Split, VideoBatch, collate, collate_episodes
 from slowfast.datasets.video_dataset import SamplingSettings, VideoDataset
 from slowfast.datasets.workers import bury_workers_at_exit, shield_worker
 from slowfast.utils.bounded_store import BoundedStore
@@ -38,11 +40,12 @@ _NUM_PROBED = 32
 
 def build_split_loader(
     split: Split, *, cfg: "CfgNode", rank: int = 0, world_size: int = 1, local_world_size: int = 1
-) -> "DataLoader[VideoBatch]":
+) -> "DataLoader[Any]":
     """Build the loader of a split to train on or to validate with; test splits are read as a pool.
 
-    TRAIN.BATCH_SIZE is videos per machine. `loader.batch_sampler.set_epoch(epoch)` selects the epoch of a train
-    loader; the other loaders read every video once, in order, `rank::world_size`.
+    TRAIN.BATCH_SIZE is videos per machine, or, where episodes are trained on, episodes.
+    `loader.batch_sampler.set_epoch(epoch)` selects the epoch of a train loader; the other loaders read every video
+    once, in order, `rank::world_size`.
 
     Args:
         split: what to read.
@@ -57,7 +60,8 @@ def build_split_loader(
     assert split.mode != "test", "test splits are read as a pool"
     if split.mode == "train":
         _compare_num_classes(cfg, split.label_set)
-    dataset = build_dataset(split, cfg=cfg)
+    trains_on_episodes = split.mode == "train" and split.episodes is not None
+    dataset = build_episode_dataset(split, cfg=cfg) if trains_on_episodes else build_dataset(split, cfg=cfg)
     options = _loader_options(cfg, rank=rank)
     if split.mode == "train" and cfg.TRAIN.BATCH_SIZE % local_world_size:
         raise ValueError(f"TRAIN.BATCH_SIZE: {cfg.TRAIN.BATCH_SIZE} does not divide among {local_world_size} processes")
@@ -70,7 +74,10 @@ def build_split_loader(
             world_size=world_size,
             num_parts=cfg.TRAIN.ACCUMULATION_STEPS,
             seed=cfg.RNG_SEED,
+            shuffle=not trains_on_episodes,  # they are in random order as they are
         )
+        if trains_on_episodes:
+            options["collate_fn"] = collate_episodes
         return VideoLoader(dataset, batch_sampler=batches, **options)
     return VideoLoader(dataset, batch_size=per_rank, sampler=EvalSampler(len(dataset), rank, world_size), **options)
 
@@ -164,6 +171,68 @@ def build_dataset(split: Split, *, cfg: "CfgNode") -> VideoDataset:
     return _dataset(records, mode=split.mode, views=split.views, crops=split.crops, cfg=cfg)
 
 
+def build_episode_plan(split: Split, *, cfg: "CfgNode") -> EpisodePlan:
+    """Read the annotation file of a split to score, and draw its episodes.
+
+    Raises:
+        ValueError: one line naming the key, or the file and its line.
+    """
+    assert split.episodes is not None, "a split without episodes"
+    records = _records(split, cfg=cfg)
+    return plan_episodes(_draws(split, records, spec=split.episodes), records)
+
+
+def build_plan_loader(
+    plan: EpisodePlan,
+    *,
+    mode: Mode,
+    cfg: "CfgNode",
+    rank: int = 0,
+    world_size: int = 1,
+    local_world_size: int = 1,
+    skip: Collection[int] = (),
+) -> "DataLoader[VideoBatch]":
+    """Build the loader of the clips that episodes are made of: every clip once, TEST.BATCH_SIZE per machine.
+
+    Args:
+        plan: the episodes.
+        mode: "val" or "test".
+        cfg: the run's configuration.
+        rank: this process.
+        world_size: number of processes.
+        local_world_size: processes on this machine, which share its batch size.
+        skip: clips that were encoded before.
+    """
+    random_frames = plan.spec.random_frames
+    dataset = _dataset(plan.records, mode=mode, views=1, crops=1, random_frames=random_frames, cfg=cfg)
+    sampler = EvalSampler(len(dataset), rank, world_size, skip={*plan.unused, *skip})
+    batch_size = max(1, cfg.TEST.BATCH_SIZE // local_world_size)
+    return VideoLoader(dataset, batch_size=batch_size, sampler=sampler, **_loader_options(cfg, rank=rank))
+
+
+def build_episode_dataset(split: Split, *, cfg: "CfgNode") -> EpisodeDataset:
+    """Read the annotation file of a training split, and describe its episodes and how their clips are drawn.
+
+    Raises:
+        ValueError: one line naming the key, or the file and its line.
+    """
+    assert split.episodes is not None, "a split without episodes"
+    records = _records(split, cfg=cfg)
+    draws = _draws(split, records, spec=split.episodes)
+    query = _dataset(records, mode="train", views=1, crops=1, cfg=cfg)
+    support = _dataset(records, mode="train", views=1, crops=1, plain=True, cfg=cfg) if _plain_support(cfg) else query
+    return EpisodeDataset(draws, support=support, query=query)
+
+
+def _draws(split: Split, records: Sequence[VideoRecord], *, spec: EpisodeSpec) -> EpisodeDraws:
+    labels = [record.label for record in records]
+    return EpisodeDraws(labels, spec=spec, where=str(split.csv), names=split.label_set.names)
+
+
+def _plain_support(cfg: "CfgNode") -> bool:
+    return bool(cfg.EPISODES.PLAIN_SUPPORT) and (cfg.AUG.ENABLE or cfg.DATA.RANDOM_FLIP)
+
+
 def _records(split: Split, *, cfg: "CfgNode") -> list[VideoRecord]:
     prefix = cfg.DATA.PATH_PREFIX if split.prefix is None else split.prefix
     records = read_annotations(
@@ -186,7 +255,17 @@ def _compare_num_classes(cfg: "CfgNode", label_set: LabelSet) -> None:
         )
 
 
-def _dataset(records: Sequence[VideoRecord], *, mode: Mode, views: int, crops: int, cfg: "CfgNode") -> VideoDataset:
+def _dataset(
+    records: Sequence[VideoRecord],
+    *,
+    mode: Mode,
+    views: int,
+    crops: int,
+    plain: bool = False,
+    random_frames: bool = False,
+    cfg: "CfgNode",
+) -> VideoDataset:
+    """Describe how clips are drawn; `plain` ones are neither mirrored nor augmented in training."""
     data = cfg.DATA
     sampling = SamplingSettings(
         num_frames=data.NUM_FRAMES,
@@ -201,7 +280,7 @@ def _dataset(records: Sequence[VideoRecord], *, mode: Mode, views: int, crops: i
         jitter_scales=tuple(data.TRAIN_JITTER_SCALES),
         train_crop=data.TRAIN_CROP_SIZE,
         test_crop=data.TEST_CROP_SIZE,
-        flip=data.RANDOM_FLIP,
+        flip=data.RANDOM_FLIP and not plain,
         inverse_uniform=data.INV_UNIFORM_SAMPLE,
         relative_area=tuple(data.TRAIN_JITTER_SCALES_RELATIVE) or None,
         relative_aspect=tuple(data.TRAIN_JITTER_ASPECT_RELATIVE) or None,
@@ -217,9 +296,10 @@ def _dataset(records: Sequence[VideoRecord], *, mode: Mode, views: int, crops: i
         views=views,
         crops=crops,
         crops_per_clip=cfg.AUG.NUM_SAMPLE,
-        augment=build_augmentation(cfg) if mode == "train" else None,
+        augment=build_augmentation(cfg) if mode == "train" and not plain else None,
         seed=cfg.RNG_SEED,
-        decode=_decoder(cfg, frames="" if mode == "train" else f"{mode} {views} {sampling}"),
+        random_frames=random_frames,
+        decode=_decoder(cfg, frames="" if mode == "train" or random_frames else f"{mode} {views} {sampling}"),
     )
 
 

@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from slowfast.config.shown import one_line
-from slowfast.datasets.types import VideoBatch
-from slowfast.datasets.video_dataset import VideoDataset
+from slowfast.datasets.types import Batch
 from slowfast.utils.errors import USER_ERRORS
 
 _MOST_NAMED = 4
 
 
-class VideoLoader(DataLoader[VideoBatch]):
-    """Batches of a VideoDataset.
+@runtime_checkable
+class Watched(Protocol):
+    """A dataset that tells which videos its workers are at."""
+
+    def watch(self, workers: int) -> None:
+        """Let workers note which video they are at, where this process can read it."""
+
+    def in_progress(self) -> list[str]:
+        """Videos that workers are at, the one that was begun first in front."""
+
+
+class VideoLoader(DataLoader[Any]):
+    """Batches of a dataset of videos, or of episodes.
 
     A worker that gives nothing for `timeout` seconds hangs in a file or behind a dead disk, which nothing in its own
     process can notice: the run ends with a line that names the video. Without workers there is no such watch.
     """
 
-    def __init__(self, dataset: VideoDataset, **options: Any) -> None:  # noqa: ANN401 - those of DataLoader
+    def __init__(self, dataset: Dataset[Any], **options: Any) -> None:  # noqa: ANN401 - those of DataLoader
         """Make a loader.
 
         Args:
             dataset: what to read.
             **options: as for DataLoader.
         """
+        assert isinstance(dataset, Watched), f"{type(dataset).__name__} does not tell which videos it reads"
         super().__init__(dataset, **options)
         dataset.watch(self.num_workers)
 
@@ -41,11 +52,11 @@ class VideoLoader(DataLoader[VideoBatch]):
         return _Batches(super().__iter__(), self)
 
 
-class _Batches(Iterator[VideoBatch]):
-    def __init__(self, batches: Iterator[VideoBatch], loader: VideoLoader) -> None:
+class _Batches(Iterator[Batch]):
+    def __init__(self, batches: Iterator[Batch], loader: VideoLoader) -> None:
         self._batches, self._loader = batches, loader
 
-    def __next__(self) -> VideoBatch:
+    def __next__(self) -> Batch:
         try:
             return next(self._batches)
         except RuntimeError as error:
@@ -61,7 +72,7 @@ class _Batches(Iterator[VideoBatch]):
     def _lost(self, text: str) -> str:
         """Say how a worker was lost; "" if the error is another one."""
         dataset = self._loader.dataset
-        assert isinstance(dataset, VideoDataset)
+        assert isinstance(dataset, Watched)
         at = dataset.in_progress()
         if text.startswith("DataLoader timed out"):
             seconds = f"{self._loader.timeout:g} s"

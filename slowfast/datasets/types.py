@@ -13,6 +13,45 @@ Mode = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class EpisodeSpec:
+    """Episodes to draw from the videos of a split: N classes, of each S labelled videos and some to be told apart.
+
+    Attributes:
+        way: classes of an episode, N.
+        shot: support videos per class, S.
+        query: query videos per class, so that Q = N * query.
+        count: number of episodes; in training, of an epoch.
+        seed: an episode is a function of the seed and its number alone.
+        random_frames: every clip of a test draws its frames anew, instead of those in the middle.
+
+    Raises:
+        ValueError: naming the key that is out of range.
+    """
+
+    way: int
+    shot: int
+    query: int
+    count: int
+    seed: int
+    random_frames: bool = False
+
+    def __post_init__(self) -> None:
+        for key, value, least in (
+            ("WAY", self.way, 2),
+            ("SHOT", self.shot, 1),
+            ("QUERY", self.query, 1),
+            ("NUM_TEST, NUM_VAL, NUM_TRAIN", self.count, 1),
+        ):
+            if value < least:
+                raise ValueError(f"EPISODES.{key}: {value} is out of range; allowed: at least {least}")
+
+    @property
+    def num_queries(self) -> int:
+        """Query videos of an episode, Q."""
+        return self.way * self.query
+
+
+@dataclass(frozen=True, kw_only=True)
 class Split:
     """What to read and how often to look at it.
 
@@ -26,6 +65,7 @@ class Split:
         prefix: folder that the paths of `csv` start from; None: DATA.PATH_PREFIX.
         separator: what separates path and label; None: DATA.PATH_LABEL_SEPARATOR.
         official: rows that the published list has; None where nothing was published.
+        episodes: what is drawn from the videos; None where they are read one by one, each with its label.
     """
 
     name: str
@@ -37,6 +77,7 @@ class Split:
     prefix: str | None = None
     separator: str | None = None
     official: int | None = None
+    episodes: EpisodeSpec | None = None
 
     def __post_init__(self) -> None:
         if not is_plain_name(self.name):
@@ -101,6 +142,22 @@ class VideoBatch:
         numbers: list[int] = (self.label if self.host_label is None else self.host_label).tolist()
         return numbers
 
+    def split(self, parts: int) -> list["VideoBatch"]:
+        """Cut into at most `parts` batches of nearly equal size; B is kept overall, reports of bad videos are not."""
+        return self.cut([len(part) for part in torch.arange(len(self)).tensor_split(min(parts, len(self)))])
+
+    def cut(self, sizes: Sequence[int]) -> list["VideoBatch"]:
+        """Cut into batches of the given sizes, which add up to B; reports of bad videos are not kept."""
+        columns = {
+            name: value.split(list(sizes))
+            for name in ("frames", "label", "video_id", "view", "weights", "host_label")
+            if (value := getattr(self, name)) is not None
+        }
+        return [
+            replace(self, bad=(), **{name: parts[number] for name, parts in columns.items()})
+            for number in range(len(sizes))
+        ]
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "VideoBatch":
         """Copy the tensors to `device`."""
         return replace(
@@ -136,3 +193,90 @@ def collate(samples: Sequence[VideoBatch]) -> VideoBatch:
         view=torch.cat([sample.view for sample in samples]),
         bad=tuple(line for sample in samples for line in sample.bad),
     )
+
+
+@dataclass(frozen=True)
+class EpisodeBatch:
+    """Episodes of one step, all of the same shape.
+
+    The videos of an episode stand class by class, so that labels within the episode follow from the order.
+
+    Attributes:
+        support: E * N * S clips; the labels are classes of the split.
+        query: E * Q clips, Q / N of each class of their episode.
+        way: classes of an episode, N.
+        shot: support videos per class, S.
+        query_per_class: Q / N.
+    """
+
+    support: VideoBatch
+    query: VideoBatch
+    way: int
+    shot: int
+    query_per_class: int
+
+    def __post_init__(self) -> None:
+        found = len(self.support), len(self.query)
+        sizes = self.way * self.shot, self.way * self.query_per_class
+        assert found[0] % sizes[0] == 0, f"{found[0]} support clips are no episodes of {sizes[0]}"
+        assert found[0] // sizes[0] * sizes[1] == found[1], f"{found} clips are no episodes of {sizes}"
+        assert self.support.weights is None, "clips of episodes are not mixed"
+        assert self.query.weights is None, "clips of episodes are not mixed"
+
+    def __len__(self) -> int:
+        """Number of episodes, E."""
+        return len(self.support) // (self.way * self.shot)
+
+    @property
+    def bad(self) -> tuple[str, ...]:
+        """One line per video that could not be decoded while this batch was made."""
+        return self.support.bad + self.query.bad
+
+    @property
+    def video_id(self) -> Tensor:
+        """Rows of all videos in their csv, supports first, (E * N * S + E * Q,)."""
+        return torch.cat((self.support.video_id, self.query.video_id))
+
+    @property
+    def target(self) -> Tensor:
+        """Class of each query among the N of its episode, (E * Q,)."""
+        classes = torch.arange(self.way, device=self.query.label.device)
+        return classes.repeat_interleave(self.query_per_class).repeat(len(self))
+
+    @property
+    def classes(self) -> Tensor:
+        """Classes of each episode in the label set of the split, (E, N)."""
+        return self.support.label.view(len(self), self.way, self.shot)[:, :, 0]
+
+    def split(self, parts: int) -> list["EpisodeBatch"]:
+        """Cut into at most `parts` batches of whole episodes, of nearly equal number."""
+        sizes = [len(part) for part in torch.arange(len(self)).tensor_split(min(parts, len(self)))]
+        supports = self.support.cut([size * self.way * self.shot for size in sizes])
+        queries = self.query.cut([size * self.way * self.query_per_class for size in sizes])
+        return [replace(self, support=support, query=query) for support, query in zip(supports, queries, strict=True)]
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "EpisodeBatch":
+        """Copy the tensors to `device`."""
+        return replace(
+            self,
+            support=self.support.to(device, non_blocking=non_blocking),
+            query=self.query.to(device, non_blocking=non_blocking),
+        )
+
+    def pin_memory(self) -> "EpisodeBatch":
+        """Pin the tensors; the hook that DataLoader calls."""
+        return replace(self, support=self.support.pin_memory(), query=self.query.pin_memory())
+
+
+def collate_episodes(samples: Sequence[EpisodeBatch]) -> EpisodeBatch:
+    """Join the episodes of a batch."""
+    assert samples, "collate needs at least one episode"
+    return replace(
+        samples[0],
+        support=collate([sample.support for sample in samples]),
+        query=collate([sample.query for sample in samples]),
+    )
+
+
+Batch = VideoBatch | EpisodeBatch
+"""What a step learns from."""

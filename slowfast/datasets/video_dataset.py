@@ -111,6 +111,7 @@ class VideoDataset(Dataset[VideoBatch]):
         crops_per_clip: int = 1,
         augment: AugmentSettings | None = None,
         seed: int = 0,
+        random_frames: bool = False,
         decode: Callable[..., NDArray[np.uint8]] = decode_frames,
     ) -> None:
         """Keep the records in a form that workers share.
@@ -125,6 +126,7 @@ class VideoDataset(Dataset[VideoBatch]):
             crops_per_clip: random crops per training clip (AUG.NUM_SAMPLE).
             augment: what else training clips go through.
             seed: run seed.
+            random_frames: of a clip that is not for training, too, the frames are drawn; its one view is cut as ever.
             decode: entry of `decode.DECODERS`.
 
         Raises:
@@ -143,6 +145,7 @@ class VideoDataset(Dataset[VideoBatch]):
         self._crops_per_clip = crops_per_clip
         self._augment = augment or AugmentSettings()
         self._seed = seed
+        self._random_frames = random_frames
         self._decode = decode
         self._at: Tensor | None = None
         self._size = spatial.test_crop if mode == "test" else spatial.train_crop
@@ -194,7 +197,7 @@ class VideoDataset(Dataset[VideoBatch]):
             return self._train_item(*key)
         try:
             with self._noted(key) as path:
-                return self._pack(self._fixed_clips(path), key, ())
+                return self._pack(self._fixed_clips(path, self._fixed_positions(key)), key, ())
         except DecodeError as error:
             return self._pack([], key, (str(error),))
 
@@ -204,7 +207,7 @@ class VideoDataset(Dataset[VideoBatch]):
         for attempt in range(1, _MAX_REPLACEMENTS + 2):
             try:
                 with self._noted(chosen) as path:
-                    clips = self._random_clips(path, epoch, index)
+                    clips = self._random_clips(path, (epoch, index))
             except DecodeError as error:
                 bad.append(str(error))
                 chosen = derive_seed("replacement", self._seed, epoch, index, attempt) % len(self)
@@ -212,33 +215,55 @@ class VideoDataset(Dataset[VideoBatch]):
                 return self._pack(clips, chosen, tuple(bad))
         return self._pack([], index, tuple(bad))
 
-    def _random_clips(self, path: str, epoch: int, index: int) -> list[Tensor]:
-        seed = derive_seed("clip", self._seed, epoch, index)
+    def random_clip(self, index: int, *key: int | str, bad: tuple[str, ...] = ()) -> VideoBatch:
+        """Read a training clip of a video.
+
+        Args:
+            index: the video.
+            key: with the seed, what all randomness follows from.
+            bad: reports to hand on.
+
+        Raises:
+            DecodeError: if the video cannot be decoded.
+        """
+        with self._noted(index) as path:
+            return self._pack(self._random_clips(path, key), index, bad)
+
+    def _random_position(self, box_rng: random.Random, key: tuple[int | str, ...]) -> ClipPosition:
+        segments = self._sampling.draw_segments(derive_seed("segments", self._seed, *key))
+        return ClipPosition(fraction=box_rng.random(), segments=segments)
+
+    def _random_clips(self, path: str, key: tuple[int | str, ...]) -> list[Tensor]:
+        seed = derive_seed("clip", self._seed, *key)
         box_rng = random.Random(seed)
         rng = np.random.RandomState(seed % 2**32)  # the stream that PySlowFast draws from
-        segments = self._sampling.draw_segments(derive_seed("segments", self._seed, epoch, index))
-        position = ClipPosition(fraction=box_rng.random(), segments=segments)
+        position = self._random_position(box_rng, key)
         target_fps = self._sampling.target_fps + box_rng.uniform(0.0, self._sampling.jitter_fps)
         (clip,) = self._read(path, [position], target_fps)
         crops = []
         for number in range(self._crops_per_clip):
-            seed = derive_seed("augment", self._seed, epoch, index, number)
+            seed = derive_seed("augment", self._seed, *key, number)
             frames = augment(clip, settings=self._augment, seed=seed)
             crop = random_view(frames, settings=self._spatial, rng=rng, box_rng=box_rng)
             if self._augment.colors is not None:
-                seed = derive_seed("colors", self._seed, epoch, index, number)
+                seed = derive_seed("colors", self._seed, *key, number)
                 crop = change_colors(crop, settings=self._augment.colors, seed=seed)
             crop = finish(crop, self._spatial)
             if self._augment.erasing is not None and not (self._augment.clean_first and number == 0):
-                seed = derive_seed("erase", self._seed, epoch, index, number)
+                seed = derive_seed("erase", self._seed, *key, number)
                 crop = random_erasing(crop, settings=self._augment.erasing, seed=seed)
             crops.append(crop)
         return crops
 
-    def _fixed_clips(self, path: str) -> list[Tensor]:
-        positions = [ClipPosition(view=view, views=self._views) for view in range(self._views)]
+    def _fixed_positions(self, index: int) -> list[ClipPosition]:
+        if self._random_frames:
+            key = ("fixed", index)
+            return [self._random_position(random.Random(derive_seed("clip", self._seed, *key)), key)]
         if self._mode == "val":
-            positions = [ClipPosition(fraction=0.5)]
+            return [ClipPosition(fraction=0.5)]
+        return [ClipPosition(view=view, views=self._views) for view in range(self._views)]
+
+    def _fixed_clips(self, path: str, positions: Sequence[ClipPosition]) -> list[Tensor]:
         clips = self._read(path, positions, self._sampling.target_fps)
         if self._sampling.reverse and self._mode == "test":
             clips = [clip.flip(1) for clip in clips]

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from slowfast.datasets.types import VideoBatch
+from slowfast.datasets.types import Batch
 from slowfast.engine.meters import IterationTime, IterationTimer, LossGuard, TrainMeter, TrainSample
 from slowfast.engine.step import StepResult
 from slowfast.engine.train_config import TrainConfig
@@ -112,7 +112,7 @@ class EpochReport:
         """The loader has delivered a batch."""
         self.timer.data_ready()
 
-    def add(self, iteration: int, result: StepResult, *, batch: VideoBatch, rate: float, first: int) -> None:
+    def add(self, iteration: int, result: StepResult, *, batch: Batch, rate: float, first: int) -> None:
         """Note a step, before which `first` videos of the epoch were seen; nothing waits for the device."""
         self.iteration, self.rate = iteration, rate
         self.pending.append(_Noted(iteration, first, result, len(batch), batch.video_id))

@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from slowfast.datasets.types import VideoBatch
 from slowfast.engine.precision import Precision
-from slowfast.engine.step import split_batch
 from slowfast.methods.base import Method
 from slowfast.protocols.metrics import Tally
 from slowfast.utils.distributed import all_gather_objects, is_master
@@ -156,5 +155,5 @@ def _forward_parts(batch: VideoBatch, *, device: torch.device, clips: int) -> li
     if len(batch) == 0:
         return []
     if device.type == "cpu":
-        return split_batch(batch, int(batch.video_id.unique().numel()))
-    return split_batch(batch, -(-len(batch) // max(1, clips)))
+        return batch.split(int(batch.video_id.unique().numel()))
+    return batch.split(-(-len(batch) // max(1, clips)))

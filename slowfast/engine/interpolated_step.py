@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from slowfast.datasets.types import VideoBatch
+from slowfast.datasets.types import Batch
 from slowfast.engine.step import PlainStep, Step, StepResult
 from slowfast.methods.base import MethodOutput
 from slowfast.models.clip.arch import has_resnet, read_sizes
@@ -126,8 +126,8 @@ class InterpolatedWeightStep(Step):
         self.raw_clip = raw_clip
         self.config = config
 
-    def __call__(self, batch: VideoBatch) -> StepResult:
-        """Learn from a batch of frames (B, 3, T, H, W)."""
+    def __call__(self, batch: Batch) -> StepResult:
+        """Learn from a batch, of B clips or E episodes."""
         share = self.config.draw()
         parts = self.plain.begin(batch)
         # First at the weights as they are: what a method keeps from its first forward is then not of the interpolation.
@@ -183,7 +183,7 @@ def clip_tensors(method: nn.Module, *, source: str) -> dict[str, Tensor]:
     return {name: own[name] for name in names}
 
 
-def _mean_loss(outputs: Sequence[MethodOutput], parts: Sequence[VideoBatch]) -> Tensor:
+def _mean_loss(outputs: Sequence[MethodOutput], parts: Sequence[Batch]) -> Tensor:
     """Mean over the videos of the summed losses of all parts, a scalar."""
     losses = [torch.stack(list(output.losses.values())).sum().float() for output in outputs]
     size = sum(len(part) for part in parts)

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from slowfast.datasets.types import VideoBatch
+from slowfast.datasets.types import Batch, EpisodeBatch, VideoBatch
 from slowfast.engine.precision import Precision
 from slowfast.methods.base import Method, MethodOutput
 from slowfast.utils.distributed import get_rank, get_world_size
 from slowfast.utils.io import atomic_save, load_tensors
 from slowfast.utils.seed import derive_seed, seed_everything
 
-_FORMAT = "slowfast-replay/1"
+_FORMAT = "slowfast-replay/2"
+_CLIPS = ("frames", "label", "video_id", "view")
+_SHAPE = ("way", "shot", "query_per_class")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,7 +28,7 @@ class Replay:
     """A step to repeat.
 
     Attributes:
-        batch: clips of the process whose step it was, before they are mixed.
+        batch: clips or episodes of the process whose step it was, before they are mixed.
         epoch: from 0.
         iteration: from 0, in the epoch.
         seed: of the run; with epoch and iteration it gives the random numbers of the step.
@@ -35,7 +38,7 @@ class Replay:
         cfg_text: configuration of the run as YAML text.
     """
 
-    batch: VideoBatch
+    batch: Batch
     epoch: int
     iteration: int
     seed: int
@@ -48,7 +51,7 @@ class Replay:
 def save_replay(
     path: Path,
     *,
-    batch: VideoBatch,
+    batch: Batch,
     epoch: int,
     iteration: int,
     seed: int,
@@ -62,10 +65,7 @@ def save_replay(
     """
     content = {
         "format": _FORMAT,
-        "frames": batch.frames,
-        "label": batch.label,
-        "video_id": batch.video_id,
-        "view": batch.view,
+        "batch": _to_dict(batch),
         "epoch": epoch,
         "iteration": iteration,
         "seed": seed,
@@ -86,9 +86,23 @@ def read_replay(path: str | Path) -> Replay:
     content = load_tensors(path, what="saved batch")
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ValueError(f"{path}: not a batch that a run saved: expected the format {_FORMAT}")
-    batch = VideoBatch(**{name: content[name] for name in ("frames", "label", "video_id", "view")})
     names = ("epoch", "iteration", "seed", "rank", "world_size", "model_state")
+    batch = _from_dict(content["batch"])
     return Replay(batch=batch, cfg_text=content["cfg"], **{name: content[name] for name in names})
+
+
+def _to_dict(batch: Batch) -> dict[str, Any]:
+    if isinstance(batch, EpisodeBatch):
+        shape = {name: getattr(batch, name) for name in _SHAPE}
+        return {"support": _to_dict(batch.support), "query": _to_dict(batch.query), **shape}
+    return {name: getattr(batch, name) for name in _CLIPS}
+
+
+def _from_dict(content: Mapping[str, Any]) -> Batch:
+    if "support" in content:
+        support, query = (VideoBatch(**content[role]) for role in ("support", "query"))
+        return EpisodeBatch(support, query, **{name: content[name] for name in _SHAPE})
+    return VideoBatch(**content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +143,11 @@ def repeat_step(
     seed_everything(derive_seed(replay.seed, "step", replay.epoch, replay.iteration))
     try:
         batch = replay.batch.to(device)
+        if mix is not None:
+            assert isinstance(batch, VideoBatch), "episodes are not mixed"
+            batch = mix(batch)
         with precision.autocast():
-            output: MethodOutput = method(batch if mix is None else mix(batch))
+            output: MethodOutput = method(batch)
             loss = torch.stack(list(output.losses.values())).sum()
         loss.backward()
     finally:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from slowfast.datasets.types import VideoBatch
+from slowfast.datasets.types import Batch
 from slowfast.engine.optim import clip_gradients, fill_momentum
 from slowfast.engine.precision import Precision
 from slowfast.methods.base import MethodOutput
@@ -58,7 +58,7 @@ class Step(ABC):
     """Moves the parameters by one batch."""
 
     @abstractmethod
-    def __call__(self, batch: VideoBatch) -> StepResult:
+    def __call__(self, batch: Batch) -> StepResult:
         """Learn from a batch that lies on the device of the model."""
 
 
@@ -93,18 +93,18 @@ class PlainStep(Step):
         self.config = config
         self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
-    def __call__(self, batch: VideoBatch) -> StepResult:
-        """Learn from a batch of frames (B, 3, T, H, W)."""
+    def __call__(self, batch: Batch) -> StepResult:
+        """Learn from a batch, of B clips or E episodes."""
         parts = self.begin(batch)
         outputs = self.accumulate(parts)
         return self.finish(batch, parts, outputs)
 
-    def begin(self, batch: VideoBatch) -> list[VideoBatch]:
+    def begin(self, batch: Batch) -> list[Batch]:
         """Forget the gradients of the last step and cut the batch into the parts that are computed one by one."""
         self.optimizer.zero_grad(set_to_none=True)
-        return split_batch(batch, self.config.accumulation_steps)
+        return list(batch.split(self.config.accumulation_steps))
 
-    def accumulate(self, parts: list[VideoBatch], *, weight: float = 1.0, exchange: bool = True) -> list[MethodOutput]:
+    def accumulate(self, parts: list[Batch], *, weight: float = 1.0, exchange: bool = True) -> list[MethodOutput]:
         """Add the gradient of the loss, at the parameters as they are, to the gradients gathered so far.
 
         Args:
@@ -123,7 +123,7 @@ class PlainStep(Step):
                 outputs.append(self._backward(part, factor=weight * len(part) / size))
         return outputs
 
-    def finish(self, batch: VideoBatch, parts: list[VideoBatch], outputs: list[MethodOutput]) -> StepResult:
+    def finish(self, batch: Batch, parts: list[Batch], outputs: list[MethodOutput]) -> StepResult:
         """Clip the gathered gradients, update the parameters, and report the outputs of the parts."""
         result = _summarise(outputs, parts, batch)
         fault = result.loss.isfinite().logical_not()
@@ -164,7 +164,7 @@ class PlainStep(Step):
             for name in flags:
                 delattr(self.optimizer, name)
 
-    def _backward(self, part: VideoBatch, *, factor: float) -> MethodOutput:
+    def _backward(self, part: Batch, *, factor: float) -> MethodOutput:
         with self.precision.autocast():
             output: MethodOutput = self.model(part)
             loss = torch.stack(list(output.losses.values())).sum() * factor
@@ -181,25 +181,6 @@ class PlainStep(Step):
         if isinstance(self.model, nn.parallel.DistributedDataParallel) and not self.model.static_graph:
             return self.model.no_sync()
         return contextlib.nullcontext()
-
-
-def split_batch(batch: VideoBatch, parts: int) -> list[VideoBatch]:
-    """Cut a batch into at most ``parts`` batches of nearly equal size; B is kept overall."""
-    indices = torch.arange(len(batch)).tensor_split(min(parts, len(batch)))
-    spans = [slice(int(part[0]), int(part[-1]) + 1) for part in indices]
-    return [
-        replace(
-            batch,
-            frames=batch.frames[span],
-            label=batch.label[span],
-            video_id=batch.video_id[span],
-            view=batch.view[span],
-            weights=None if batch.weights is None else batch.weights[span],
-            host_label=None if batch.host_label is None else batch.host_label[span],
-            bad=(),
-        )
-        for span in spans
-    ]
 
 
 def error_percent(logits: Tensor, label: Tensor, *, k: int) -> Tensor:
@@ -231,7 +212,7 @@ def fold_top2(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return logits.scatter(1, second, -torch.inf).scatter(1, first, both), first.squeeze(1)
 
 
-def _summarise(outputs: list[MethodOutput], parts: list[VideoBatch], batch: VideoBatch) -> StepResult:
+def _summarise(outputs: list[MethodOutput], parts: list[Batch], batch: Batch) -> StepResult:
     """Figures of a step but for those of its gradient."""
     shares = [len(part) / len(batch) for part in parts]
 

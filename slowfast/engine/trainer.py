@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from tqdm import tqdm
 
-from slowfast.datasets.types import VideoBatch
+from slowfast.datasets.types import Batch, VideoBatch
 from slowfast.engine.checkpoint import save_checkpoint
 from slowfast.engine.checkpoint_files import (
     checkpoint_path,
@@ -47,21 +47,25 @@ class EpochLoader(Protocol):
     """What the loop needs of the training data; `TrainLoader` has it."""
 
     @property
+    def num_samples(self) -> int:
+        """What an epoch counts: the videos of the split, or its episodes."""
+
+    @property
     def num_videos(self) -> int:
         """Videos of the split."""
 
     @property
     def global_batch(self) -> int:
-        """Videos per step over all processes."""
+        """Samples per step over all processes."""
 
     def __len__(self) -> int:
         """Steps of a whole epoch."""
 
-    def epoch(self, epoch: int, *, first: int = 0) -> Iterator[VideoBatch]:
-        """Batches of this process, without the first videos of the epoch."""
+    def epoch(self, epoch: int, *, first: int = 0) -> Iterator[Batch]:
+        """Batches of this process, without the first samples of the epoch."""
 
-    def again(self, epoch: int, *, first: int) -> VideoBatch:
-        """The batch behind the first videos of an epoch once more."""
+    def again(self, epoch: int, *, first: int) -> Batch:
+        """The batch behind the first samples of an epoch once more."""
 
 
 class Trainer:
@@ -161,7 +165,7 @@ class Trainer:
 
     def _train_epoch(self, loader: EpochLoader, epoch: int, *, start: Progress) -> None:
         self.method.train()
-        # Places are counted in videos: the run may have begun with another global batch.
+        # Places are counted in videos, or episodes: the run may have begun with another global batch.
         num_iters, seen, first_iter = len(loader), start.videos, start.videos // loader.global_batch
         report = EpochReport(
             self.config, epoch=epoch, num_iters=num_iters, on_scalars=self.on_scalars, state=start.report
@@ -180,10 +184,13 @@ class Trainer:
             # A stream per step, the same on every rank: resuming at any step needs no saved random state.
             seed_everything(derive_seed(self.config.seed, "step", epoch, iteration))
             clips = batch.to(self.device, non_blocking=True)
-            result = self.step(clips if self.mix is None else self.mix(clips))
+            if self.mix is not None:
+                assert isinstance(clips, VideoBatch), "episodes are not mixed"
+                clips = self.mix(clips)
+            result = self.step(clips)
             report.add(iteration, result, batch=batch, rate=rate_of(1.0), first=seen)
             seen += loader.global_batch
-            is_last = seen + loader.global_batch > loader.num_videos
+            is_last = seen + loader.global_batch > loader.num_samples
             if (iteration + 1) % self.config.log_period == 0 or is_last:
                 self._note(report.exchange(), loader, epoch)
                 report.log()

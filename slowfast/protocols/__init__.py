@@ -6,5 +6,6 @@ PROTOCOLS: dict[str, str] = {
     "few_shot": "slowfast.protocols.few_shot:FewShot",
     "base_to_novel": "slowfast.protocols.base_to_novel:BaseToNovel",
     "fully_supervised": "slowfast.protocols.fully_supervised:FullySupervised",
+    "episodic": "slowfast.protocols.episodic:Episodic",
 }
 """PROTOCOL -> the class that implements it."""

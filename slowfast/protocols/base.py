@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from slowfast.datasets.types import Split
-from slowfast.protocols.metrics import Tally
+from slowfast.datasets.types import EpisodeSpec, Split
+from slowfast.protocols.metrics import EpisodeTally, Tally
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,10 @@ class SplitScore:
     tally: Tally
     num_videos: int
     """Videos that the split lists, scored or not."""
+    episodes: EpisodeTally | None = None
+    """Of a split that is scored in episodes: `tally` counts a query each time that one takes it."""
+    num_episodes: int = 0
+    """Episodes that were drawn, scored or not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +59,26 @@ class PreparedOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EpisodeOptions:
+    """Which episodes a protocol of few-shot tasks draws."""
+
+    benchmark: str
+    """Class splits of the dataset (EPISODES.BENCHMARK); empty: the only ones."""
+    val_classes: str
+    """Part of them that training is validated on (EPISODES.VAL)."""
+    train: EpisodeSpec | None
+    """None: training learns from videos one by one."""
+    val: EpisodeSpec
+    test: EpisodeSpec
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProtocolOptions:
     """All that a protocol may need; each reads its part."""
 
     paths: SplitPaths
     prepared: PreparedOptions
+    episodes: EpisodeOptions
     views: int
     """Temporal views per test video."""
     crops: int
@@ -72,7 +91,8 @@ class Figure:
 
     Attributes:
         mean: mean of the values.
-        std: their population standard deviation; None for a single value, or where none is published.
+        std: their population standard deviation, or, over episodes, half of the 95 % interval; None for a single value,
+            or where none is published.
         values: the single figures.
     """
 
@@ -109,7 +129,7 @@ class TableRequest:
     Attributes:
         datasets: folders of `label_db`; empty: those of the published tables.
         trains: whether models are trained; otherwise given weights are scored.
-        shots: K of few-shot.
+        shots: K of few-shot, or supports per class of episodes; empty: those of the published tables.
         seeds: draws of base-to-novel.
         source: zero-shot: dataset to train on.
         halves: zero-shot: score half-class draws too, of the datasets that have some.
@@ -119,7 +139,7 @@ class TableRequest:
     label_db: str
     datasets: Sequence[str] = ()
     trains: bool
-    shots: Sequence[int] = (2, 4, 8, 16)
+    shots: Sequence[int] = ()
     seeds: Sequence[int] = (1, 2, 3)
     source: str = "k400"
     halves: bool = False

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from slowfast.config.node import CfgNode
+from slowfast.datasets.types import EpisodeSpec, Mode
 from slowfast.protocols import PROTOCOLS
-from slowfast.protocols.base import EvalProtocol, PreparedOptions, ProtocolOptions, SplitPaths
+from slowfast.protocols.base import EpisodeOptions, EvalProtocol, PreparedOptions, ProtocolOptions, SplitPaths
 from slowfast.utils.registry import resolve
+from slowfast.utils.seed import derive_seed
 
 _OPENSET_FILE = "test_openset.csv"
 
@@ -61,7 +63,31 @@ def build_protocol(cfg: CfgNode, *, views: int | None = None) -> EvalProtocol:
     options = ProtocolOptions(
         paths=paths,
         prepared=prepared,
+        episodes=_episode_options(cfg),
         views=cfg.TEST.NUM_ENSEMBLE_VIEWS if views is None else views,
         crops=cfg.TEST.NUM_SPATIAL_CROPS,
     )
     return protocol_class(cfg.PROTOCOL)(options)
+
+
+def _episode_options(cfg: CfgNode) -> EpisodeOptions:
+    episodes = cfg.EPISODES
+    way, shot = episodes.WAY_TEST or episodes.WAY, episodes.SHOT_TEST or episodes.SHOT
+    random_frames = episodes.TEST_FRAMES == "random"
+
+    def spec(mode: Mode, count: int) -> EpisodeSpec:
+        if mode == "train":
+            seed = derive_seed("episodes", mode, cfg.RNG_SEED)
+            return EpisodeSpec(way=episodes.WAY, shot=episodes.SHOT, query=episodes.QUERY, count=count, seed=seed)
+        seed = derive_seed("episodes", mode, episodes.SEED)
+        return EpisodeSpec(
+            way=way, shot=shot, query=episodes.QUERY_TEST, count=count, seed=seed, random_frames=random_frames
+        )
+
+    return EpisodeOptions(
+        benchmark=episodes.BENCHMARK,
+        val_classes=episodes.VAL,
+        train=spec("train", episodes.NUM_TRAIN) if episodes.TRAIN else None,
+        val=spec("val", episodes.NUM_VAL),
+        test=spec("test", episodes.NUM_TEST),
+    )

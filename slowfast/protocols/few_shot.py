@@ -41,6 +41,7 @@ class FewShot(EvalProtocol):
     """
 
     published_datasets: ClassVar[tuple[str, ...]] = ("hmdb51", "ucf101", "ssv2")
+    published_shots: ClassVar[tuple[int, ...]] = (2, 4, 8, 16)
     columns: ClassVar[Mapping[str, str]] = {f"shot{k}": f"K={k}" for k in (2, 4, 8, 16)}
 
     def __init__(self, options: ProtocolOptions) -> None:
@@ -90,7 +91,7 @@ class FewShot(EvalProtocol):
                 trains=True,
             )
             for dataset in (tuple(request.datasets) or cls.published_datasets)
-            for shots in request.shots
+            for shots in (tuple(request.shots) or cls.published_shots)
         ]
 
     @classmethod

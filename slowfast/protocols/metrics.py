@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -87,6 +88,50 @@ class Tally:
         pairs = zip(self.top1.tolist(), self.videos.tolist(), strict=True)
         per_class = [_percent(right, total) for right, total in pairs if total]
         return mean(per_class) if per_class else 0.0
+
+
+class EpisodeTally:
+    """How many episodes had how many right answers: all that their mean and its interval need.
+
+    Counts are integers, so the figures do not depend on the order of the episodes.
+
+    Args:
+        num_queries: of each episode, Q.
+    """
+
+    def __init__(self, num_queries: int) -> None:
+        self.num_queries = num_queries
+        self.counts = torch.zeros(num_queries + 1, dtype=torch.int64)
+        """Episodes by number of right answers, (Q + 1,)."""
+
+    def add(self, right: Tensor) -> None:
+        """Count episodes by their numbers of right answers, (E,), int64."""
+        self.counts += torch.bincount(right, minlength=self.num_queries + 1)
+
+    def merge(self, other: EpisodeTally) -> None:
+        """Add the counts of other episodes, with as many queries each."""
+        self.counts += other.counts
+
+    @property
+    def num_episodes(self) -> int:
+        """Episodes counted."""
+        return int(self.counts.sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Mean over the episodes of their share of right answers, percent; 0 if there is none."""
+        right = int((self.counts * torch.arange(self.num_queries + 1)).sum())
+        return _percent(right, self.num_episodes * self.num_queries)
+
+    @property
+    def interval(self) -> float:
+        """Half of the 95 % interval of that mean, 1.96 standard errors, in percentage points; 0 for one episode."""
+        total = self.num_episodes
+        if total < 2:
+            return 0.0
+        accuracies = 100.0 * torch.arange(self.num_queries + 1, dtype=torch.float64) / self.num_queries
+        squares = (self.counts * (accuracies - self.accuracy) ** 2).sum()
+        return 1.96 * math.sqrt(float(squares) / (total - 1) / total)
 
 
 def mean(values: Sequence[float]) -> float:

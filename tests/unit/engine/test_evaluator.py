@@ -17,7 +17,6 @@ from slowfast.engine.evaluator import (
 )
 from slowfast.engine.precision import Precision
 from slowfast.engine.score_store import ScoreStore
-from slowfast.engine.step import split_batch
 from slowfast.methods.base import Method, MethodOutput
 from slowfast.protocols.metrics import Tally
 
@@ -62,7 +61,7 @@ def test_batch_size_changes_no_bit(make_method, make_clips, size, merge):
 
 def test_batch_size_changes_no_bit_of_stdd(stdd, make_batch):
     method, clips = stdd("stcross_attend"), make_batch(num_videos=5)
-    found = [score(method, split_batch(clips, -(-5 // size))).logits for size in (1, 2, 5)]
+    found = [score(method, clips.split(-(-5 // size))).logits for size in (1, 2, 5)]
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
 

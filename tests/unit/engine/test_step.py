@@ -12,7 +12,7 @@ from slowfast.engine.build import build_optimizer, build_step
 from slowfast.engine.interpolated_step import InterpolatedWeightStep
 from slowfast.engine.optim import OptimizerConfig, fill_momentum, make_optimizer
 from slowfast.engine.precision import Precision
-from slowfast.engine.step import PlainStep, StepConfig, error_percent, fold_top2, split_batch
+from slowfast.engine.step import PlainStep, StepConfig, error_percent, fold_top2
 from slowfast.methods import METHODS
 from slowfast.methods.build import build_method
 
@@ -122,7 +122,7 @@ def test_accumulation_must_be_positive():
 @pytest.mark.parametrize(("count", "parts", "sizes"), [(7, 3, [3, 2, 2]), (2, 5, [1, 1]), (4, 1, [4])])
 def test_split_batch(make_clips, count, parts, sizes):
     batch = make_clips(count, bad=("a.mp4: broken",))
-    pieces = split_batch(batch, parts)
+    pieces = batch.split(parts)
     assert [len(piece) for piece in pieces] == sizes
     for name in ("frames", "label", "video_id", "view"):
         assert torch.equal(torch.cat([getattr(piece, name) for piece in pieces]), getattr(batch, name))
@@ -132,7 +132,7 @@ def test_split_batch(make_clips, count, parts, sizes):
 
 def test_split_batch_splits_soft_targets(make_clips):
     batch = replace(make_clips(5), weights=torch.rand(5, 3))
-    pieces = split_batch(batch, 2)
+    pieces = batch.split(2)
     assert [len(piece.target) for piece in pieces] == [3, 2]
     assert torch.equal(torch.cat([piece.target for piece in pieces]), batch.weights)
 

@@ -36,8 +36,10 @@ class Loader:
         self.batches, self.epochs = batches, []
 
     @property
-    def num_videos(self):
+    def num_samples(self):
         return 4 * len(self.batches) + 3
+
+    num_videos = num_samples
 
     def __len__(self):
         return len(self.batches)
