@@ -183,7 +183,8 @@ _C.DATA.NUM_FRAMES = 8
 _C.DATA.SAMPLING_RATE = 8
 # dense: spans the whole window without repeating its last frame; pyslowfast: the official PyAV rule, whose last frames
 # of a window coincide; uniform: one frame of each of NUM_FRAMES segments of the whole video, which reads no rate
-# (ViFi-CLIP, TC-CLIP). Ours.
+# (ViFi-CLIP, TC-CLIP); interval: spans a window of NUM_FRAMES strides but for its last SAMPLING_RATE frames (CLIP-FSAR,
+# with 8 frames at rate 35 and 12 per second for Kinetics-100). Ours.
 _C.DATA.FRAME_SAMPLING = "dense"
 # Frames per second to which videos are brought, and upper end of a random addition in training. PySlowFast.
 _C.DATA.TARGET_FPS = 30

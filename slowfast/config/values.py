@@ -42,7 +42,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "TEST.DATASET": ("kinetics",),
     "TEST.NUM_SPATIAL_CROPS": (1, 3),
     "TEST.PRECISION": ("fp32", "amp"),
-    "DATA.FRAME_SAMPLING": ("dense", "pyslowfast", "uniform"),
+    "DATA.FRAME_SAMPLING": ("dense", "pyslowfast", "uniform", "interval"),
     "DATA.CLIP_DTYPE": ("uint8", "float32"),
     "DATA.ENSEMBLE_METHOD": ("sum", "max"),
     "MODEL.MODEL_NAME": ("TemporalClipVideo", "BasicClipVideo"),
