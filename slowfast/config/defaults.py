@@ -215,6 +215,9 @@ _C.DATA.TRAIN_JITTER_ASPECT_RELATIVE = []
 # of the same or of neighbouring shares, at a corner or the centre, are scaled to TRAIN_CROP_SIZE. Empty: none. Ours;
 # TC-CLIP takes [1, 0.875, 0.75, 0.66] of a short side of 256.
 _C.DATA.TRAIN_CROP_SCALES = []
+# Scale pictures to a square of the short side, whatever their aspect ratio, and crop that; not with the two sorts of
+# crops above, nor with three spatial crops. Ours; CLIP-FSAR does so, with TRAIN_JITTER_SCALES [256, 256].
+_C.DATA.SQUASH = False
 # Side of the square crop, pixels; 224 for OpenAI's CLIPs. PySlowFast.
 _C.DATA.TRAIN_CROP_SIZE = 224
 _C.DATA.TEST_CROP_SIZE = 256

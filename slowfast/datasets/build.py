@@ -206,6 +206,7 @@ def _dataset(records: Sequence[VideoRecord], *, mode: Mode, views: int, crops: i
         relative_area=tuple(data.TRAIN_JITTER_SCALES_RELATIVE) or None,
         relative_aspect=tuple(data.TRAIN_JITTER_ASPECT_RELATIVE) or None,
         crop_scales=tuple(data.TRAIN_CROP_SCALES),
+        squash=data.SQUASH,
         bgr=data.REVERSE_INPUT_CHANNEL,
         dtype=data.CLIP_DTYPE,
     )

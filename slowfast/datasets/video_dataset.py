@@ -245,7 +245,8 @@ class VideoDataset(Dataset[VideoBatch]):
         clips = self._read(path, positions, self._sampling.target_fps)
         if self._sampling.reverse and self._mode == "test":
             clips = [clip.flip(1) for clip in clips]
-        views = (fixed_views(clip, short=self._short, size=self._size, crops=self._crops) for clip in clips)
+        short, size, squash = self._short, self._size, self._spatial.squash
+        views = (fixed_views(clip, short=short, size=size, crops=self._crops, squash=squash) for clip in clips)
         return [finish(crop, self._spatial) for crops in views for crop in crops]
 
     def _read(self, path: str, positions: Sequence[ClipPosition], target_fps: float) -> list[Tensor]:
