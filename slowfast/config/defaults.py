@@ -261,6 +261,9 @@ _C.AUG.RE_SPLIT = False
 _C.AUG.FRAME_JITTER_PROB = 0.0
 _C.AUG.FRAME_JITTER = [0.4, 0.4, 0.2, 0.1]
 _C.AUG.GRAY_PROB = 0.0
+# frame, as said, or clip: one way and order for all frames of a clip, and the colours are lost before. Ours; CLIP-FSAR
+# does so to all queries of Kinetics-100, with strengths [0.5, 0.5, 0.5, 0.25] and 0.3 of them without colours.
+_C.AUG.JITTER_PER = "frame"
 
 _C.MIXUP = CfgNode()
 # Mix the clips of a batch, by MixUp or CutMix: one share per group, the partner is a clip of the same group. Parameters

@@ -56,6 +56,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "MODEL.LOSS_FREQ_TYPE": ("mse", "hinge"),
     "AUG.INTERPOLATION": ("bicubic", "bilinear", "random"),
     "AUG.RE_MODE": ("pixel", "rand", "const"),
+    "AUG.JITTER_PER": ("frame", "clip"),
     "MIXUP.PARTNER": ("mirrored", "permuted"),
     "SOLVER.LR_POLICY": ("cosine", "cosine_shared_end", "steps_with_relative_lrs"),
     "SOLVER.OPTIMIZING_METHOD": ("sgd", "adam", "adamw", "mt_adamw"),

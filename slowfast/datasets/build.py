@@ -259,7 +259,7 @@ def build_augmentation(cfg: "CfgNode") -> AugmentSettings | None:
 
 
 def _color_settings(cfg: "CfgNode") -> ColorSettings | None:
-    """How colours change frame by frame; None if neither they nor the loss of colour are asked for."""
+    """How the colours of crops change; None if neither they nor the loss of colour are asked for."""
     aug = cfg.AUG
     if not (aug.FRAME_JITTER_PROB or aug.GRAY_PROB):
         return None
@@ -271,6 +271,7 @@ def _color_settings(cfg: "CfgNode") -> ColorSettings | None:
         saturation=saturation,
         hue=hue,
         gray_prob=aug.GRAY_PROB,
+        per=aug.JITTER_PER,
     )
 
 

@@ -74,7 +74,7 @@ class AugmentSettings:
     Attributes:
         rand_augment: operations on the decoded frames, before the crop.
         color_jitter: without them, strength of a change of brightness, contrast and saturation there; at least 0.
-        colors: a change of colours frame by frame, of the crop.
+        colors: a change of colours of the crop, frame by frame or of the whole clip.
         erasing: boxes to erase from the crop.
         clean_first: the first crop of each clip keeps all its pixels.
     """
