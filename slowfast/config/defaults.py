@@ -220,7 +220,8 @@ _C.DATA.NUM_FRAMES = 8
 _C.DATA.SAMPLING_RATE = 8
 # dense: spans the whole window without repeating its last frame; pyslowfast: the official PyAV rule, whose last frames
 # of a window coincide; uniform: one frame of each of NUM_FRAMES segments of the whole video, which reads no rate
-# (ViFi-CLIP, TC-CLIP). Ours.
+# (ViFi-CLIP, TC-CLIP); interval: spans a window of NUM_FRAMES strides but for its last SAMPLING_RATE frames (CLIP-FSAR,
+# with 8 frames at rate 35 and 12 per second for Kinetics-100). Ours.
 _C.DATA.FRAME_SAMPLING = "dense"
 # Frames per second to which videos are brought, and upper end of a random addition in training. PySlowFast.
 _C.DATA.TARGET_FPS = 30
@@ -251,6 +252,9 @@ _C.DATA.TRAIN_JITTER_ASPECT_RELATIVE = []
 # of the same or of neighbouring shares, at a corner or the centre, are scaled to TRAIN_CROP_SIZE. Empty: none. Ours;
 # TC-CLIP takes [1, 0.875, 0.75, 0.66] of a short side of 256.
 _C.DATA.TRAIN_CROP_SCALES = []
+# Scale pictures to a square of the short side, whatever their aspect ratio, and crop that; not with the two sorts of
+# crops above, nor with three spatial crops. Ours; CLIP-FSAR does so, with TRAIN_JITTER_SCALES [256, 256].
+_C.DATA.SQUASH = False
 # Side of the square crop, pixels; 224 for OpenAI's CLIPs. PySlowFast.
 _C.DATA.TRAIN_CROP_SIZE = 224
 _C.DATA.TEST_CROP_SIZE = 256
@@ -294,6 +298,9 @@ _C.AUG.RE_SPLIT = False
 _C.AUG.FRAME_JITTER_PROB = 0.0
 _C.AUG.FRAME_JITTER = [0.4, 0.4, 0.2, 0.1]
 _C.AUG.GRAY_PROB = 0.0
+# frame, as said, or clip: one way and order for all frames of a clip, and the colours are lost before. Ours; CLIP-FSAR
+# does so to all queries of Kinetics-100, with strengths [0.5, 0.5, 0.5, 0.25] and 0.3 of them without colours.
+_C.AUG.JITTER_PER = "frame"
 
 _C.MIXUP = CfgNode()
 # Mix the clips of a batch, by MixUp or CutMix: one share per group, the partner is a clip of the same group. Parameters

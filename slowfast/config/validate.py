@@ -202,6 +202,8 @@ def _check_data(cfg: CfgNode) -> None:
         raise ConfigError(
             "DATA.TRAIN_CROP_SCALES: choose it or DATA.TRAIN_JITTER_SCALES_RELATIVE; allowed beside it: []"
         )
+    if data.SQUASH:
+        _check_square(cfg)
     crops = {"TRAIN": data.TRAIN_CROP_SIZE if cfg.TRAIN.ENABLE else 0}
     crops["TEST"] = data.TEST_CROP_SIZE if cfg.TEST.ENABLE and cfg.TEST.NUM_SPATIAL_CROPS == 1 else 0
     for phase, crop in crops.items():
@@ -212,6 +214,18 @@ def _check_data(cfg: CfgNode) -> None:
             )
     if data.TEXT_AUG and not data.TEXT_AUG_FEATURE_FILE:
         raise ConfigError("DATA.TEXT_AUG_FEATURE_FILE: is empty, but DATA.TEXT_AUG is True; name a file (K, n, E)")
+
+
+def _check_square(cfg: CfgNode) -> None:
+    """Refuse crops that do not start from the short side, and those along the long one."""
+    for key in ("TRAIN_CROP_SCALES", "TRAIN_JITTER_SCALES_RELATIVE"):
+        if cfg.DATA[key]:
+            raise ConfigError(f"DATA.SQUASH: choose it or DATA.{key}; allowed beside it: []")
+    if cfg.TEST.NUM_SPATIAL_CROPS != 1:
+        raise ConfigError(
+            f"TEST.NUM_SPATIAL_CROPS: {cfg.TEST.NUM_SPATIAL_CROPS} crops lie along the long side, and DATA.SQUASH True "
+            "leaves none; allowed: 1"
+        )
 
 
 def _check_architecture(cfg: CfgNode) -> None:

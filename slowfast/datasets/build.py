@@ -285,6 +285,7 @@ def _dataset(
         relative_area=tuple(data.TRAIN_JITTER_SCALES_RELATIVE) or None,
         relative_aspect=tuple(data.TRAIN_JITTER_ASPECT_RELATIVE) or None,
         crop_scales=tuple(data.TRAIN_CROP_SCALES),
+        squash=data.SQUASH,
         bgr=data.REVERSE_INPUT_CHANNEL,
         dtype=data.CLIP_DTYPE,
     )
@@ -338,7 +339,7 @@ def build_augmentation(cfg: "CfgNode") -> AugmentSettings | None:
 
 
 def _color_settings(cfg: "CfgNode") -> ColorSettings | None:
-    """How colours change frame by frame; None if neither they nor the loss of colour are asked for."""
+    """How the colours of crops change; None if neither they nor the loss of colour are asked for."""
     aug = cfg.AUG
     if not (aug.FRAME_JITTER_PROB or aug.GRAY_PROB):
         return None
@@ -350,6 +351,7 @@ def _color_settings(cfg: "CfgNode") -> ColorSettings | None:
         saturation=saturation,
         hue=hue,
         gray_prob=aug.GRAY_PROB,
+        per=aug.JITTER_PER,
     )
 
 

@@ -1,9 +1,10 @@
-"""Changes of colour that differ from frame to frame of a clip, and the loss of colour of whole clips.
+"""Changes of colour that differ from frame to frame of a clip, or from clip to clip, and the loss of colour.
 
-Unlike `rand_augment.color_jitter`, which changes all frames alike. The changes are Pillow's, as torchvision's jitter
-has them, in float32 and rounded once, at the end; torchvision's own kernels on bytes take twice as long.
+Unlike `rand_augment.color_jitter` they know hue, and come behind the crop. The changes are Pillow's, as torchvision's
+jitter has them, in float32 and rounded once, at the end; torchvision's own kernels on bytes take twice as long.
 
-Source: the jitter of TSN's successors (ViFi-CLIP, TC-CLIP): the clip decides whether, each frame how.
+Source: the jitter of TSN's successors (ViFi-CLIP, TC-CLIP): the clip decides whether, each frame how. That of CLIP-FSAR
+decides both per clip.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+Changes = list[tuple[Callable[[Tensor, float], Tensor], float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +30,9 @@ class ColorSettings:
         contrast: the same.
         saturation: the same.
         hue: shift of the hue, drawn from [-hue, hue], in turns; at most 1/2.
-        gray_prob: share of the clips that lose their colours, changed before or not.
+        gray_prob: share of the clips that lose their colours, changed or not.
+        per: "frame" draws factors and their order for each frame, and drops colour last; "clip" draws them once for all
+            frames, and drops colour first, so that a grey clip still changes its brightness and its contrast.
     """
 
     jitter_prob: float = 0.0
@@ -35,6 +41,7 @@ class ColorSettings:
     saturation: float = 0.2
     hue: float = 0.1
     gray_prob: float = 0.0
+    per: Literal["frame", "clip"] = "frame"
 
     def __post_init__(self) -> None:
         for key, value in (("FRAME_JITTER_PROB", self.jitter_prob), ("GRAY_PROB", self.gray_prob)):
@@ -48,7 +55,7 @@ class ColorSettings:
 
 
 def change_colors(frames: Tensor, *, settings: ColorSettings, seed: int) -> Tensor:
-    """Change brightness, contrast, saturation and hue of each frame in its own way and order; then perhaps drop colour.
+    """Change brightness, contrast, saturation and hue, and perhaps drop colour; "frame" in this order.
 
     Args:
         frames: (3, T, H, W), uint8 or float32, RGB, values 0 to 255; left as it is.
@@ -58,22 +65,39 @@ def change_colors(frames: Tensor, *, settings: ColorSettings, seed: int) -> Tens
     Returns: (3, T, H, W), float32, not rounded; `frames` itself if nothing changes.
     """
     rng = random.Random(seed)
+    if settings.per == "clip":
+        return _change_alike(frames, settings, rng)
     if rng.random() < settings.jitter_prob:
-        frames = torch.stack([_jitter(picture.float(), settings, rng) for picture in frames.unbind(1)], dim=1)
+        frames = torch.stack([_apply(_draw(settings, rng), picture.float()) for picture in frames.unbind(1)], dim=1)
     if rng.random() < settings.gray_prob:
         frames = _gray(frames.float()).expand(frames.shape)
     return frames
 
 
-def _jitter(picture: Tensor, settings: ColorSettings, rng: random.Random) -> Tensor:
-    """Change a picture (3, H, W), float32."""
-    changes: list[tuple[Callable[[Tensor, float], Tensor], float]] = [
+def _change_alike(frames: Tensor, settings: ColorSettings, rng: random.Random) -> Tensor:
+    is_changed, is_gray = rng.random() < settings.jitter_prob, rng.random() < settings.gray_prob
+    if is_gray:
+        frames = _gray(frames.float()).expand(frames.shape)
+    if is_changed:
+        changes = _draw(settings, rng)
+        # one by one: a picture stays in the cache between two changes, a clip does not
+        frames = torch.stack([_apply(changes, picture.float()) for picture in frames.unbind(1)], dim=1)
+    return frames
+
+
+def _draw(settings: ColorSettings, rng: random.Random) -> Changes:
+    """Draw how much each change does, and their order."""
+    changes: Changes = [
         (adjust_brightness, _factor(settings.brightness, rng)),
         (adjust_contrast, _factor(settings.contrast, rng)),
         (adjust_saturation, _factor(settings.saturation, rng)),
         (adjust_hue, rng.uniform(-settings.hue, settings.hue)),
     ]
     rng.shuffle(changes)
+    return changes
+
+
+def _apply(changes: Changes, picture: Tensor) -> Tensor:
     for change, amount in changes:
         picture = change(picture, amount)
     return picture

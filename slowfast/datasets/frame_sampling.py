@@ -64,14 +64,40 @@ def dense_indices(total: int, fps: float, *, stride: Stride, position: ClipPosit
     num_frames = stride.num_frames
     span = min(stride.sampling_rate * (num_frames - 1) / stride.target_fps * fps, total - 1)
     slack = total - 1 - span
-    if position.fraction is not None:
-        start = position.fraction * slack
-    elif position.views == 1:
-        start = slack / 2
-    else:
-        start = slack * position.view / (position.views - 1)
+    start = _start(slack, position)
     step = span / (num_frames - 1) if num_frames > 1 else 0.0
     return [min(math.floor(start + i * step + 0.5), total - 1) for i in range(num_frames)]
+
+
+def interval_indices(total: int, fps: float, *, stride: Stride, position: ClipPosition) -> list[int]:
+    """Spread `num_frames` frames over an interval that ends `sampling_rate` frames before its window does.
+
+    The window is `span = num_frames * sampling_rate * fps / target_fps` frames long; if that is more than the video
+    has, `span = total // num_frames * num_frames`. It starts at `u * M` with `M = max(total - span + 1, 0)`, u as in
+    `dense_indices`. The frames are the points of `linspace(start, start + span - sampling_rate, num_frames)`, rounded
+    down; the rate that is taken off there counts frames of the video, whatever its fps, as published.
+
+    Where the window is no longer than `sampling_rate`, the published points run backwards, or coincide; ours are those
+    of `dense_indices`, in short videos spread evenly over all of it.
+
+    Args:
+        total: frames in the video, at least 1.
+        fps: frame rate of the video.
+        stride: distances within the clip.
+        position: where the clip lies.
+
+    Returns: `num_frames` frame numbers in [0, total), ascending.
+
+    Source: CLIP-FSAR, for sampling rates up to 40 (Kinetics-100).
+    """
+    num_frames, rate = stride.num_frames, stride.sampling_rate
+    span = num_frames * rate * fps / stride.target_fps
+    if span > total:
+        span = total // num_frames * num_frames
+    if span <= rate:
+        return dense_indices(total, fps, stride=stride, position=position)
+    start = _start(max(total - span + 1, 0), position)
+    return _clamped_linspace(start, start + span - rate, num_frames, total)
 
 
 def uniform_indices(total: int, *, num_frames: int, position: ClipPosition) -> list[int]:
@@ -192,6 +218,14 @@ def pyslowfast_whole_indices(
         start = float(position.view * math.floor(slack / (position.views - 1)))
     end = start + span - 1
     return _clamped_linspace(start, end, stride.num_frames, total), (start, end)
+
+
+def _start(slack: float, position: ClipPosition) -> float:
+    if position.fraction is not None:
+        return position.fraction * slack
+    if position.views == 1:
+        return slack / 2
+    return slack * position.view / (position.views - 1)
 
 
 def _stride_span(fps: float, stride: Stride) -> float:

@@ -33,6 +33,7 @@ class SpatialSettings:
         relative_aspect: range of the aspect ratio of that box.
         crop_scales: sides of the training crop as shares of the short side, (0, 1], neighbours side by side; non-empty
             selects the multi-scale crop.
+        squash: scale pictures to a square of the short side, whatever their aspect ratio.
         bgr: swap red and blue at the very end.
         dtype: "uint8" rounds half to even and clamps to 0..255; "float32" keeps what the resize gives.
     """
@@ -45,6 +46,7 @@ class SpatialSettings:
     relative_area: tuple[float, float] | None = None
     relative_aspect: tuple[float, float] | None = None
     crop_scales: tuple[float, ...] = ()
+    squash: bool = False
     bgr: bool = False
     dtype: Literal["uint8", "float32"] = "uint8"
 
@@ -60,6 +62,9 @@ class SpatialSettings:
             raise ValueError(f"DATA.TRAIN_CROP_SCALES: found {list(self.crop_scales)}, allowed: above 0, at most 1")
         if self.crop_scales and self.relative_area is not None:
             raise ValueError("DATA.TRAIN_CROP_SCALES: choose it or DATA.TRAIN_JITTER_SCALES_RELATIVE, not both")
+        if self.squash and (self.crop_scales or self.relative_area is not None):
+            other = "TRAIN_CROP_SCALES" if self.crop_scales else "TRAIN_JITTER_SCALES_RELATIVE"
+            raise ValueError(f"DATA.SQUASH: choose it or DATA.{other}, not both")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +74,7 @@ class AugmentSettings:
     Attributes:
         rand_augment: operations on the decoded frames, before the crop.
         color_jitter: without them, strength of a change of brightness, contrast and saturation there; at least 0.
-        colors: a change of colours frame by frame, of the crop.
+        colors: a change of colours of the crop, frame by frame or of the whole clip.
         erasing: boxes to erase from the crop.
         clean_first: the first crop of each clip keeps all its pixels.
     """
@@ -126,7 +131,7 @@ def random_view(
             short = round(1.0 / rng.uniform(1.0 / high, 1.0 / low))
         else:
             short = round(rng.uniform(low, high))
-        frames = short_side_resize(frames, short)
+        frames = squash_resize(frames, short) if settings.squash else short_side_resize(frames, short)
         if settings.crop_scales:
             frames = _multi_scale_crop(frames, settings.train_crop, settings.crop_scales, rng)
         else:
@@ -136,7 +141,7 @@ def random_view(
     return frames
 
 
-def fixed_views(frames: Tensor, *, short: int, size: int, crops: int) -> list[Tensor]:
+def fixed_views(frames: Tensor, *, short: int, size: int, crops: int, squash: bool = False) -> list[Tensor]:
     """Cut the crops of a test or validation clip.
 
     Args:
@@ -144,10 +149,12 @@ def fixed_views(frames: Tensor, *, short: int, size: int, crops: int) -> list[Te
         short: short side to scale to, at least `size`.
         size: side of the crops.
         crops: 1 (centre) or 3 (left, centre, right; top, centre, bottom of an upright picture).
+        squash: scale both sides to `short`; only with one crop, since a square has no long side.
 
     Returns: `crops` tensors (3, T, size, size).
     """
-    frames = short_side_resize(frames, short)
+    assert not squash or crops == 1, f"{crops} crops of a square"
+    frames = squash_resize(frames, short) if squash else short_side_resize(frames, short)
     return [uniform_crop(frames, size, position) for position in (range(3) if crops == 3 else (1,))]
 
 
@@ -159,6 +166,11 @@ def short_side_resize(frames: Tensor, short: int) -> Tensor:
     if width < height:
         return _resize(frames, math.floor(height / width * short), short)
     return _resize(frames, short, math.floor(width / height * short))
+
+
+def squash_resize(frames: Tensor, side: int) -> Tensor:
+    """Scale both sides to `side`, whatever the aspect ratio; bilinear."""
+    return frames if frames.shape[-2:] == (side, side) else _resize(frames, side, side)
 
 
 def uniform_crop(frames: Tensor, size: int, position: int) -> Tensor:

@@ -19,6 +19,7 @@ from slowfast.datasets.frame_sampling import (
     ClipPosition,
     Stride,
     dense_indices,
+    interval_indices,
     pyslowfast_indices,
     pyslowfast_whole_indices,
     pyslowfast_window,
@@ -48,7 +49,7 @@ class SamplingSettings:
         sampling_rate: distance between them in frames at `target_fps`; "uniform" reads neither.
         target_fps: frame rate that videos are brought to.
         jitter_fps: upper end of a uniform addition to `target_fps` in training.
-        rule: "dense", "pyslowfast" or "uniform", see `frame_sampling`.
+        rule: "dense", "pyslowfast", "uniform" or "interval", see `frame_sampling`.
         offsets: DATA.USE_OFFSET_SAMPLING, read by "pyslowfast" for streams of unknown duration only.
         reverse: feed test clips backwards.
     """
@@ -57,7 +58,7 @@ class SamplingSettings:
     sampling_rate: float = 8
     target_fps: float = 30
     jitter_fps: float = 0.0
-    rule: Literal["dense", "pyslowfast", "uniform"] = "dense"
+    rule: Literal["dense", "pyslowfast", "uniform", "interval"] = "dense"
     offsets: bool = False
     reverse: bool = False
 
@@ -74,6 +75,8 @@ class SamplingSettings:
             return uniform_indices(info.num_frames, num_frames=self.num_frames, position=position)
         if self.rule == "dense":
             return dense_indices(info.num_frames, info.fps, stride=stride, position=position)
+        if self.rule == "interval":
+            return interval_indices(info.num_frames, info.fps, stride=stride, position=position)
         if info.duration is None or info.pts is None:
             total = info.num_frames
             return pyslowfast_whole_indices(total, info.fps, stride=stride, position=position, offsets=self.offsets)[0]
@@ -267,7 +270,8 @@ class VideoDataset(Dataset[VideoBatch]):
         clips = self._read(path, positions, self._sampling.target_fps)
         if self._sampling.reverse and self._mode == "test":
             clips = [clip.flip(1) for clip in clips]
-        views = (fixed_views(clip, short=self._short, size=self._size, crops=self._crops) for clip in clips)
+        short, size, squash = self._short, self._size, self._spatial.squash
+        views = (fixed_views(clip, short=short, size=size, crops=self._crops, squash=squash) for clip in clips)
         return [finish(crop, self._spatial) for crops in views for crop in crops]
 
     def _read(self, path: str, positions: Sequence[ClipPosition], target_fps: float) -> list[Tensor]:

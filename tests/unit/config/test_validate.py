@@ -11,6 +11,7 @@ CROP_SCALES = [
     *("DATA.TRAIN_CROP_SCALES", [1, 0.75]),
     *("DATA.TRAIN_JITTER_SCALES_RELATIVE", [0.1, 1], "DATA.TRAIN_JITTER_ASPECT_RELATIVE", [0.5, 2]),
 ]
+SQUASH = ["DATA.SQUASH", True, "TEST.NUM_SPATIAL_CROPS", 1]
 FROSTER = ["MODEL.KEEP_RAW_MODEL", True, "MODEL.RAW_MODEL_DISTILLATION", True, "MODEL.DISTILLATION_MODE", "froster"]
 TYPES = ", ".join(map(repr, values.TEMPORAL_MODELING_TYPES))
 STDD = ["MODEL.TEMPORAL_MODELING_TYPE", "stcross_attend"]
@@ -41,6 +42,9 @@ def check(*overrides):
         ["SOLVER.CLIP_GRAD_L2NORM", 1],
         ["SOLVER.LR_POLICY", "steps_with_relative_lrs", "SOLVER.STEPS", [0, 10], "SOLVER.LRS", [1, 0.1]],
         ["TEST.PATCHING_MODEL", True],
+        [*SQUASH, "DATA.FRAME_SAMPLING", "interval", "DATA.SAMPLING_RATE", 35, "DATA.TARGET_FPS", 12],
+        [*SQUASH, "DATA.INV_UNIFORM_SAMPLE", True],
+        ["AUG.JITTER_PER", "clip"],
         ["TEST.PATCHING_RATIOS", [0.0, 0.3, 1]],
         ["SOLVER.WARMUP_EPOCHS", 2, "SOLVER.MAX_EPOCH", 1, "SOLVER.COSINE_AFTER_WARMUP", True],
     ],
@@ -153,6 +157,22 @@ def test_every_choice_lists_what_is_allowed(key):
         (
             CROP_SCALES,
             "DATA.TRAIN_CROP_SCALES: choose it or DATA.TRAIN_JITTER_SCALES_RELATIVE; allowed beside it: []",
+        ),
+        (
+            [*SQUASH, "DATA.TRAIN_CROP_SCALES", [1, 0.75]],
+            "DATA.SQUASH: choose it or DATA.TRAIN_CROP_SCALES; allowed beside it: []",
+        ),
+        (
+            [*SQUASH, *CROP_SCALES[2:]],
+            "DATA.SQUASH: choose it or DATA.TRAIN_JITTER_SCALES_RELATIVE; allowed beside it: []",
+        ),
+        (
+            ["DATA.SQUASH", True],
+            "TEST.NUM_SPATIAL_CROPS: 3 crops lie along the long side, and DATA.SQUASH True leaves none; allowed: 1",
+        ),
+        (
+            ["AUG.JITTER_PER", "video"],
+            "AUG.JITTER_PER: unknown value 'video'; allowed: 'frame', 'clip'",
         ),
         (
             ["SOLVER.LR_POLICY", "cosine_shared_end", "SOLVER.COSINE_AFTER_WARMUP", True],

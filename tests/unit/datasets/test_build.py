@@ -177,6 +177,27 @@ def test_recipe_of_tc_clip_reaches_the_clips(cfg, make_split):
     assert torch.equal(build_dataset(make_split("val"), cfg=cfg)[0].frames, val.frames)
 
 
+def test_recipe_of_clip_fsar_reaches_the_clips(cfg, make_split):
+    split = make_split("train")
+    plain = build_dataset(split, cfg=cfg)[(0, 0)].frames
+    cfg.DATA.FRAME_SAMPLING = "interval"
+    sampled = build_dataset(split, cfg=cfg)[(0, 0)].frames
+    assert not torch.equal(sampled, plain)
+    cfg.DATA.SQUASH = True
+    squashed = build_dataset(split, cfg=cfg)[(0, 0)].frames
+    assert squashed.shape == plain.shape
+    assert not torch.equal(squashed, sampled)
+    whole = build_dataset(make_split("test"), cfg=cfg)[0].frames
+    assert whole.shape == (1, 3, 4, 40, 40)
+    cfg.AUG.ENABLE, cfg.AUG.AA_TYPE, cfg.AUG.COLOR_JITTER, cfg.AUG.RE_PROB = True, "", 0.0, 0.0
+    cfg.AUG.FRAME_JITTER_PROB = cfg.AUG.GRAY_PROB = 1.0
+    frame = build_dataset(split, cfg=cfg)[(0, 0)].frames
+    cfg.AUG.JITTER_PER = "clip"
+    clip = build_dataset(split, cfg=cfg)[(0, 0)].frames
+    assert torch.equal(clip[:, 0], clip[:, 2])
+    assert not torch.equal(clip, frame)
+
+
 def test_partners_and_groups_reach_mixup(cfg):
     cfg.MIXUP.ENABLE = True
     assert (build_mixup(cfg, 7).settings.partner, build_mixup(cfg, 7).settings.group_size) == ("mirrored", 0)

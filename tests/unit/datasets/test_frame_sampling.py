@@ -5,6 +5,7 @@ from slowfast.datasets.frame_sampling import (
     ClipPosition,
     Stride,
     dense_indices,
+    interval_indices,
     pyslowfast_indices,
     pyslowfast_whole_indices,
     pyslowfast_window,
@@ -143,3 +144,64 @@ class TestUniform:
         assert self.view(1, 3, 4) == [0] * 16
         assert self.train(1, [0.7] * 16) == [0] * 16
         assert self.train(50, [0.7]) == [35]
+
+
+class TestInterval:
+    """Published figures are CLIP-FSAR's, for 8 frames at rate 35 and 12 per second."""
+
+    STRIDE = Stride(num_frames=8, sampling_rate=35, target_fps=12)
+
+    def view(self, total, fps, view=0, views=1, stride=STRIDE):
+        return interval_indices(total, fps, stride=stride, position=ClipPosition(view=view, views=views))
+
+    def train(self, total, fps, fraction, stride=STRIDE):
+        return interval_indices(total, fps, stride=stride, position=ClipPosition(fraction=fraction))
+
+    @pytest.mark.parametrize(
+        ("total", "fps", "published"),
+        [
+            (300, 30, [2, 39, 77, 114, 151, 188, 226, 263]),
+            (250, 25, [1, 31, 62, 92, 123, 153, 184, 214]),
+            (100, 25, [2, 11, 19, 28, 37, 46, 54, 63]),
+        ],
+    )
+    def test_one_view_is_the_published_one(self, total, fps, published):
+        assert self.view(total, fps) == published
+        assert self.train(total, fps, 0.5) == published, "validation"
+
+    def test_training_starts_anywhere_in_the_slack(self):
+        assert self.train(300, 30, 0.0) == [0, 37, 74, 111, 149, 186, 223, 261]
+        assert self.train(300, 30, 0.999) == [4, 42, 79, 116, 154, 191, 228, 265]
+        assert self.train(1000, 12, 0.0)[::7] == [0, 245]  # a window of 280 frames, less 35
+        assert self.train(1000, 12, 0.999)[::7] == [720, 965]
+
+    def test_views_divide_the_slack(self):
+        assert [self.view(1000, 12, view, 3)[::7] for view in range(3)] == [[0, 245], [360, 605], [721, 966]]
+
+    def test_the_rate_that_is_taken_off_counts_frames_of_the_video(self):
+        assert self.view(1000, 24, 0, 2)[::7] == [0, 525]  # 560 - 35, not 560 - 70
+        assert self.view(1000, 6, 0, 2)[::7] == [0, 105]  # 140 - 35, not 140 - 17.5
+
+    def test_points_beyond_the_video_are_clamped(self):
+        stride = Stride(num_frames=4, sampling_rate=1, target_fps=30)
+        assert self.view(20, 30, 1, 2, stride) == [17, 18, 19, 19]
+
+    @pytest.mark.parametrize("total", [1, 3, 8, 30, 39])
+    def test_short_videos_are_spread_not_run_backwards(self, total):
+        """Published for 30 frames: 3, 1, 0, 0, 0, 0, 0, 0."""
+        for indices in (self.view(total, 12), self.train(total, 12, 0.9), self.view(total, 12, 1, 3)):
+            assert indices == dense_indices(total, 12, stride=self.STRIDE, position=ClipPosition())
+            assert (indices[0], indices[-1]) == (0, total - 1)
+        assert self.view(30, 12) == [0, 4, 8, 12, 17, 21, 25, 29]
+
+    def test_few_frames_per_second_keep_their_window(self):
+        indices = self.train(1000, 1, 0.5)
+        assert indices == dense_indices(1000, 1, stride=self.STRIDE, position=ClipPosition(fraction=0.5))
+        assert indices == sorted(set(indices))
+
+    def test_one_frame(self):
+        stride = Stride(num_frames=1, sampling_rate=35, target_fps=12)
+        for total in (1, 30, 300):
+            for indices in (self.train(total, 30, 0.7, stride), self.view(total, 30, stride=stride)):
+                assert len(indices) == 1
+                assert 0 <= indices[0] < total

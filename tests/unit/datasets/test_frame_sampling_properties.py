@@ -11,6 +11,7 @@ from slowfast.datasets.frame_sampling import (
     ClipPosition,
     Stride,
     dense_indices,
+    interval_indices,
     pyslowfast_indices,
     pyslowfast_whole_indices,
     pyslowfast_window,
@@ -56,6 +57,31 @@ def test_dense_views_go_from_the_first_frame_to_the_last(total, fps, stride, vie
     assert clips[0][0] == 0
     assert clips[-1][-1] == total - 1
     assert all(one[0] <= other[0] for one, other in itertools.pairwise(clips))
+
+
+@given(totals, rates, strides, positions)
+def test_interval_frames_lie_in_the_video_in_order(total, fps, stride, position):
+    indices = interval_indices(total, fps, stride=stride, position=position)
+    check(indices, count=stride.num_frames, total=total)
+    span = stride.num_frames * stride.sampling_rate * fps / stride.target_fps
+    if span > total:
+        span = total // stride.num_frames * stride.num_frames
+    if span <= stride.sampling_rate:
+        assert indices == dense_indices(total, fps, stride=stride, position=position)
+    elif stride.num_frames > 1:
+        distance = (span - stride.sampling_rate) / (stride.num_frames - 1)
+        steps = [other - one for one, other in itertools.pairwise(indices) if other < total - 1]
+        assert not steps or max(abs(step - distance) for step in steps) <= 1.01, "evenly spread"
+
+
+@given(totals, rates, strides, st.integers(2, 12))
+def test_interval_views_go_on_from_the_first_frame(total, fps, stride, views):
+    clips = [
+        interval_indices(total, fps, stride=stride, position=ClipPosition(view=view, views=views))
+        for view in range(views)
+    ]
+    assert clips[0][0] == 0
+    assert all(one <= other for pair in itertools.pairwise(clips) for one, other in zip(*pair, strict=True))
 
 
 @given(totals, st.integers(1, 64), views)

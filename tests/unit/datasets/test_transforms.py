@@ -11,6 +11,7 @@ from slowfast.datasets.transforms import (
     fixed_views,
     random_view,
     short_side_resize,
+    squash_resize,
     uniform_crop,
 )
 
@@ -121,6 +122,62 @@ class TestRandomView:
         assert torch.equal(draw(frames, settings, 0), resized)
 
 
+class TestSquash:
+    settings = SpatialSettings(jitter_scales=(256, 256), train_crop=224, flip=False, squash=True)
+
+    @staticmethod
+    def published(frames, top=16, left=16):
+        """CLIP-FSAR's: values in [0, 1], a square of 256, a crop of 224; the centre in tests."""
+        pictures = (frames.float() / 255).transpose(0, 1)
+        square = torch.nn.functional.interpolate(pictures, size=(256, 256), mode="bilinear", align_corners=False)
+        return square[..., top : top + 224, left : left + 224].transpose(0, 1)
+
+    @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+    @pytest.mark.parametrize("size", [(240, 320), (320, 240), (256, 340), (100, 90), (480, 480)])
+    def test_the_centre_is_the_published_one(self, size, dtype):
+        frames = clip(*size, dtype=dtype)
+        (crop,) = fixed_views(frames, short=256, size=224, crops=1, squash=True)
+        assert crop.shape == (3, 2, 224, 224)
+        torch.testing.assert_close(crop / 255, self.published(frames), atol=1e-6, rtol=0)
+        rounded = finish(crop, self.settings)
+        assert (rounded.float() / 255 - self.published(frames)).abs().max() <= 0.5 / 255 + 1e-6
+
+    def test_training_crops_are_published_ones(self):
+        frames, places = clip(48, 64), set()
+        for seed in range(40):
+            rng = np.random.RandomState(seed)
+            rng.uniform()
+            top, left = int(rng.randint(0, 32)), int(rng.randint(0, 32))
+            crop = draw(frames, self.settings, seed) / 255
+            torch.testing.assert_close(crop, self.published(frames, top, left), atol=1e-6, rtol=0)
+            places.add((top, left))
+        assert len(places) > 30
+
+    @pytest.mark.parametrize("inverse", [False, True])
+    def test_the_side_is_drawn(self, inverse):
+        """A gradient from left to right becomes flatter with the side."""
+        settings = SpatialSettings(
+            jitter_scales=(32, 64), train_crop=32, flip=False, squash=True, inverse_uniform=inverse
+        )
+        frames = torch.arange(64.0).expand(3, 1, 16, 64)
+        sides = []
+        for seed in range(40):
+            crop = draw(frames, settings, seed)
+            assert crop.shape == (3, 1, 32, 32)
+            sides.append(64 / crop[0, 0, 5, 12:18].diff().mean().item())
+        assert 31 < min(sides) < 38
+        assert 58 < max(sides) < 65
+
+    def test_right_size_stays_untouched(self):
+        frames = clip(64, 64)
+        assert squash_resize(frames, 64) is frames
+        assert squash_resize(clip(64, 80), 64).shape[-2:] == (64, 64)
+
+    def test_a_square_has_one_place(self):
+        with pytest.raises(AssertionError, match="3 crops of a square"):
+            fixed_views(clip(40, 60), short=32, size=32, crops=3, squash=True)
+
+
 class TestMultiScaleCrop:
     SCALES = (1.0, 0.875, 0.75, 0.66)
 
@@ -214,6 +271,14 @@ class TestFinish:
         (
             {"crop_scales": (1.0,), "relative_area": (0.1, 1.0), "relative_aspect": (0.5, 2.0)},
             "DATA.TRAIN_CROP_SCALES: choose it or DATA.TRAIN_JITTER_SCALES_RELATIVE",
+        ),
+        (
+            {"squash": True, "crop_scales": (1.0,)},
+            "DATA.SQUASH: choose it or DATA.TRAIN_CROP_SCALES, not both",
+        ),
+        (
+            {"squash": True, "relative_area": (0.1, 1.0), "relative_aspect": (0.5, 2.0)},
+            "DATA.SQUASH: choose it or DATA.TRAIN_JITTER_SCALES_RELATIVE, not both",
         ),
         ({"relative_area": (0.1, 1.0)}, "DATA.TRAIN_JITTER_ASPECT_RELATIVE: set both or neither"),
     ],

@@ -338,6 +338,29 @@ class TestEvaluation:
         item = dataset("test", views=2, sampling=sampling)[0]
         assert [frame_numbers(clip) for clip in item.frames] == [[3, 18, 33, 48], [11, 26, 41, 56]]
 
+    def test_interval_sampling(self):
+        sampling = SamplingSettings(num_frames=4, sampling_rate=10, rule="interval")
+        # a window of 40 frames, and 21 places for it; 10 less between the first point and the last
+        assert frame_numbers(dataset("val", sampling=sampling)[0].frames[0]) == [10, 20, 30, 40]
+        item = dataset("test", views=2, sampling=sampling)[0]
+        assert [frame_numbers(clip) for clip in item.frames] == [[0, 10, 20, 30], [21, 31, 41, 51]]
+        starts = {frame_numbers(dataset("train", sampling=sampling)[(epoch, 0)].frames[0])[0] for epoch in range(20)}
+        assert len(starts) > 5
+        assert starts <= set(range(21))
+
+    @pytest.mark.parametrize("dtype", ["uint8", "float32"])
+    def test_squashed_pictures(self, dtype):
+        spatial = SpatialSettings(
+            jitter_scales=(40, 48), train_crop=32, test_crop=40, flip=False, squash=True, dtype=dtype
+        )
+        (whole,) = dataset("test", decode=PictureDecoder(), spatial=spatial)[0].frames
+        assert whole.shape == (3, 4, 40, 40)
+        assert whole.dtype == getattr(torch, dtype)
+        (centre,) = dataset("val", decode=PictureDecoder(), spatial=spatial)[0].frames
+        assert torch.equal(centre, whole[..., 4:36, 4:36])
+        (crop,) = dataset("train", decode=PictureDecoder(), spatial=spatial)[(0, 0)].frames
+        assert crop.shape == (3, 4, 32, 32)
+
     def test_bad_video_is_reported_not_replaced(self):
         decode = FakeDecoder(bad={"v5"})
         item = dataset("test", views=2, crops=3, decode=decode)[5]
