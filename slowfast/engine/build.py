@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def build_lr_schedule(cfg: CfgNode) -> LrSchedule:
     )
 
 
-def build_optimizer(cfg: CfgNode, method: Method, *, batch_norm_names: Iterable[str] = ()) -> torch.optim.Optimizer:
+def build_optimizer(cfg: CfgNode, method: Method) -> torch.optim.Optimizer:
     """Build the optimiser of the SOLVER keys over a method's trainable parameters.
 
     The factors of the MODEL keys and those that the method asks for multiply each other.
@@ -73,7 +73,6 @@ def build_optimizer(cfg: CfgNode, method: Method, *, batch_norm_names: Iterable[
     Args:
         cfg: the resolved configuration.
         method: the unwrapped method; parameters of a factor 0 are frozen.
-        batch_norm_names: names of batch-norm parameters; the ViTs have none.
     """
     solver = cfg.SOLVER
     if solver.LAYER_DECAY != 1.0:
@@ -91,7 +90,7 @@ def build_optimizer(cfg: CfgNode, method: Method, *, batch_norm_names: Iterable[
         nesterov=solver.NESTEROV,
         betas=(solver.BETAS[0], solver.BETAS[1]),
     )
-    return make_optimizer(method.named_parameters(), config, batch_norm_names=tuple(batch_norm_names))
+    return make_optimizer(method.named_parameters(), config, batch_norm_names=method.undecayed_names)
 
 
 def _learning_rate_factors(cfg: CfgNode) -> dict[str, float] | None:

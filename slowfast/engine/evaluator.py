@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from slowfast.datasets.types import VideoBatch
 from slowfast.engine.precision import Precision
-from slowfast.methods.base import Method
+from slowfast.methods.base import Method, MethodOutput
 from slowfast.protocols.metrics import Tally
 from slowfast.utils.distributed import all_gather_objects, is_master
 from slowfast.utils.logging import get_logger
@@ -62,6 +62,8 @@ def score_videos(
     precision: Precision,
     device: torch.device,
     config: EvalConfig,
+    compute: Callable[[VideoBatch], Tensor] | None = None,
+    title: str = "evaluate",
 ) -> Iterator[ScoredBatch]:
     """Score every video of a loader once, a batch at a time; nothing is kept of the batches before.
 
@@ -74,17 +76,25 @@ def score_videos(
         precision: dtype of the forward.
         device: where the method lies.
         config: how to score.
+        compute: what to compute of clips on the device, (B, K), in the place of the method's scores.
+        title: of the bar that shows the progress.
 
     Yields:
         The videos of each batch of the loader; possibly none, where all of them are bad.
     """
+    if compute is None:
+
+        def compute(batch: VideoBatch) -> Tensor:
+            output: MethodOutput = method(batch)
+            return output.logits
+
     was_training = method.training
     method.eval()
     show = is_master() and sys.stderr.isatty()
     try:
-        with tqdm(loader, desc="evaluate", unit="batch", disable=not show, leave=False) as batches:
+        with tqdm(loader, desc=title, unit="batch", disable=not show, leave=False) as batches:
             for batch in batches:
-                yield _score_batch(method, batch, precision=precision, device=device, config=config)
+                yield _score_batch(compute, batch, precision=precision, device=device, config=config)
     finally:
         method.train(was_training)
 
@@ -137,12 +147,17 @@ def gather_bad(bad: Sequence[str]) -> tuple[str, ...]:
 
 
 def _score_batch(
-    method: Method, batch: VideoBatch, *, precision: Precision, device: torch.device, config: EvalConfig
+    compute: Callable[[VideoBatch], Tensor],
+    batch: VideoBatch,
+    *,
+    precision: Precision,
+    device: torch.device,
+    config: EvalConfig,
 ) -> ScoredBatch:
     logits = []
     with torch.inference_mode(), precision.autocast():
         for part in _forward_parts(batch, device=device, clips=config.clips_per_forward):
-            logits.append(method(part.to(device, non_blocking=True)).logits.float())
+            logits.append(compute(part.to(device, non_blocking=True)).float())
     if not logits:
         none = torch.empty(0, dtype=torch.int64)
         return ScoredBatch(video_id=none, label=none, logits=torch.empty(0, 0), bad=batch.bad)

@@ -109,20 +109,13 @@ class ScoreStore:
         Yields:
             Ids (v,), increasing from chunk to chunk too, labels (v,) and scores (v, K), each video once.
         """
-        paths, ids, source, place = self._index()
-        _, first = np.unique(ids, return_index=True)
-        for start in range(0, len(first), rows):
-            chosen = first[start : start + rows]
-            records = np.empty(len(chosen), self._dtype)
-            for number, path in enumerate(paths):
-                here = source[chosen] == number
-                if here.any():
-                    wanted = place[chosen[here]]
-                    # Mapped anew each time: the pages of a whole file would count as memory of this process.
-                    file = np.memmap(path, self._dtype, "r", offset=_HEADER_BYTES, shape=(int(wanted.max()) + 1,))
-                    records[here] = file[wanted]
-            video_id, label, logits = (torch.from_numpy(np.array(records[n])) for n in ("video_id", "label", "logits"))
-            yield video_id, label, logits
+        reader = self.reader()
+        for start in range(0, len(reader.video_id), rows):
+            yield reader.read(reader.video_id[start : start + rows])
+
+    def reader(self) -> ScoreReader:
+        """Check the records of all processes, to read some of them in any order; when no process writes any more."""
+        return ScoreReader(self._index(), self._dtype)
 
     def close(self) -> None:
         """End writing, with everything on the disk."""
@@ -207,6 +200,44 @@ class ScoreStore:
         limit = np.iinfo(np.int64).max if self.num_videos is None else self.num_videos
         ids, labels = rows["video_id"], rows["label"]
         return (ids < 0) | (ids >= limit) | (labels < 0) | (labels >= self.num_classes)
+
+
+class ScoreReader:
+    """Reads the scores of single videos; what stays in memory is where they lie.
+
+    Args:
+        index: the files, and of every record its video id, the number of its file, and its place in there.
+        dtype: of a record.
+    """
+
+    def __init__(self, index: tuple[list[Path], np.ndarray, np.ndarray, np.ndarray], dtype: np.dtype) -> None:
+        self._paths, ids, source, place = index
+        self.video_id, first = np.unique(ids, return_index=True)
+        """Videos that have scores, (V,), int64, increasing."""
+        self._source, self._place = source[first], place[first]
+        self._dtype = dtype
+
+    def read(self, video_id: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Read the scores of videos that have some.
+
+        Args:
+            video_id: (v,), int64, in any order.
+
+        Returns:
+            Ids (v,), labels (v,) and scores (v, K).
+        """
+        rows = np.searchsorted(self.video_id, video_id)
+        assert (self.video_id[rows] == video_id).all(), "videos without scores"
+        records = np.empty(len(rows), self._dtype)
+        for number, path in enumerate(self._paths):
+            here = self._source[rows] == number
+            if here.any():
+                wanted = self._place[rows[here]]
+                # Mapped anew each time: the pages of a whole file would count as memory of this process.
+                file = np.memmap(path, self._dtype, "r", offset=_HEADER_BYTES, shape=(int(wanted.max()) + 1,))
+                records[here] = file[wanted]
+        ids, label, logits = (torch.from_numpy(np.array(records[name])) for name in ("video_id", "label", "logits"))
+        return ids, label, logits
 
 
 def _files(folder: Path) -> list[Path]:

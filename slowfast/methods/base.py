@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from slowfast.datasets.label_set import LabelSet
-from slowfast.datasets.types import VideoBatch
+from slowfast.datasets.types import Batch, EpisodeBatch, VideoBatch
 from slowfast.methods.explanation import Explanation
+from slowfast.models.episode_heads import EpisodeHead
 from slowfast.text.text_bank import TextBank
 
 
@@ -19,7 +20,7 @@ class MethodOutput(NamedTuple):
     """What a forward returns, in training and in evaluation."""
 
     logits: Tensor
-    """Scores of the classes of the current label set, (B, K)."""
+    """Scores of the classes of the current label set, (B, K); of the N classes of each query's episode, (E * Q, N)."""
     losses: dict[str, Tensor]
     """Terms of the loss by name, weights applied; their sum is minimised. Empty in evaluation."""
     log: dict[str, Tensor]
@@ -36,6 +37,8 @@ class Method(nn.Module, ABC):
         pixel_std: their standard deviation.
     """
 
+    learns_from_episodes: ClassVar[bool] = False
+    """Whether `episode_forward` computes losses; every method learns from videos."""
     transient_prefixes: ClassVar[tuple[str, ...]] = ()
     """Prefixes of state-dict entries that never enter a checkpoint, such as a frozen teacher."""
     optional_prefixes: tuple[str, ...] = ()
@@ -81,6 +84,42 @@ class Method(nn.Module, ABC):
         columns of those over more: tests of several class lists score a video once.
         """
 
+    def episode_forward(self, batch: EpisodeBatch) -> MethodOutput:
+        """Score the queries of episodes and compute losses, in training; logits (E * Q, N).
+
+        Raises:
+            ValueError: if the method does not learn from episodes.
+        """
+        del batch
+        name = type(self).__name__
+        raise ValueError(f"EPISODES.TRAIN: True, but {name} learns from videos one by one; allowed: False")
+
+    @abstractmethod
+    def frame_features(self, batch: VideoBatch) -> Tensor:
+        """Embed the frames of clips for comparisons without class names.
+
+        Returns:
+            Frame embeddings in the joint space, not normalised, (B, T, E).
+        """
+
+    def episode_head(self, label_set: LabelSet) -> EpisodeHead:
+        """The method's own comparison of frame features in episodes.
+
+        Args:
+            label_set: classes of the videos.
+
+        Raises:
+            ValueError: if it has none.
+        """
+        del label_set
+        name = type(self).__name__
+        raise ValueError(f"EPISODES.HEAD: 'own', but {name} has none of its own; allowed: prototype, otam")
+
+    @property
+    def undecayed_names(self) -> Collection[str]:
+        """Names of parameters whose weight decay is BN.WEIGHT_DECAY, such as those of batch norms."""
+        return ()
+
     @property
     def needs_weights(self) -> str:
         """Why the method means nothing as it is built from raw CLIP, before weights are loaded; "" where it does."""
@@ -99,8 +138,10 @@ class Method(nn.Module, ABC):
         name = type(self).__name__
         raise ValueError(f"METHOD: {name} has nothing to explain; allowed: a method whose class defines explain")
 
-    def forward(self, batch: VideoBatch) -> MethodOutput:
-        """Dispatch on ``self.training``; frames (B, 3, T, H, W) -> logits (B, K)."""
+    def forward(self, batch: Batch) -> MethodOutput:
+        """Dispatch on the batch and ``self.training``; frames (B, 3, T, H, W) -> logits (B, K), or episodes."""
+        if isinstance(batch, EpisodeBatch):
+            return self.episode_forward(batch)
         return self.training_forward(batch) if self.training else self.eval_forward(batch)
 
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:

@@ -98,6 +98,10 @@ class OST(Method):
         cosines = self._cosines(batch)
         return MethodOutput(descriptor_logits(cosines, self.model.logit_scale.exp(), self._matcher), {}, {})
 
+    def frame_features(self, batch: VideoBatch) -> Tensor:
+        """Embed the frames of clips, (B, T, E)."""
+        return self.model.encode_video(self.normalise(batch.frames))
+
     def explain(self, batch: VideoBatch) -> list[Explanation]:
         """Show the transport plans between the frames of each clip and the descriptors of its best class.
 

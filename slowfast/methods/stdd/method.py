@@ -151,6 +151,10 @@ class STDD(Method):
             logits = self.ensemble_ratio * raw + (1 - self.ensemble_ratio) * logits
         return MethodOutput(logits, {}, {})
 
+    def frame_features(self, batch: VideoBatch) -> Tensor:
+        """Embed the frames of clips, (B, T, E)."""
+        return self.model.encode_video(self.normalise(batch.frames))
+
     def explain(self, batch: VideoBatch) -> list[Explanation]:
         """Look at the blocks of the tuned tower: attention to the patches, and which of them the mask keeps.
 

@@ -88,6 +88,11 @@ class TCCLIP(Method):
         """Score a batch; frames (B, 3, T, H, W) -> logits (B, K)."""
         return MethodOutput(self._score(batch), {}, {})
 
+    def frame_features(self, batch: VideoBatch) -> Tensor:
+        """Embed the frames of clips, (B, T, E)."""
+        tokens: VideoTokens = self.model.run_visual(self.normalise(batch.frames))
+        return tokens.frames
+
     def explain(self, batch: VideoBatch) -> list[Explanation]:
         """Show the class token's attention, the seeds, and which context token each went into, of every block."""
         with looking(self):

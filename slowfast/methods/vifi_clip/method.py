@@ -93,6 +93,10 @@ class ViFiCLIP(Method):
         """Score a batch; frames (B, 3, T, H, W) -> logits (B, K)."""
         return MethodOutput(self._score(batch), {}, {})
 
+    def frame_features(self, batch: VideoBatch) -> Tensor:
+        """Embed the frames of clips, (B, T, E)."""
+        return self.model.encode_video(self.normalise(batch.frames))
+
     def explain(self, batch: VideoBatch) -> list[Explanation]:
         """Show the class token's attention to the patches, of every block."""
         with looking(self):

@@ -1,0 +1,196 @@
+"""Score episodes: every video is encoded once, then its features serve all episodes that it is in."""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from slowfast.datasets.episodes import EpisodePlan
+from slowfast.datasets.types import VideoBatch
+from slowfast.engine.evaluator import EvalConfig, ScoredBatch, score_videos
+from slowfast.engine.precision import Precision
+from slowfast.methods.base import Method
+from slowfast.models.episode_heads import Descriptions, EpisodeHead
+from slowfast.protocols.metrics import EpisodeTally, Tally, topk_correct
+from slowfast.utils.distributed import is_master
+
+Features = Callable[[NDArray[np.int64]], Tensor]
+"""Ids of clips -> their frame features, (V, T, E), fp32, on the CPU."""
+
+_EPISODES_AT_ONCE = 64
+
+
+def encode_clips(
+    method: Method, loader: Iterable[VideoBatch], *, precision: Precision, device: torch.device, config: EvalConfig
+) -> Iterator[ScoredBatch]:
+    """Encode every clip of a loader once; as `score_videos`, with frame features in the place of scores.
+
+    Yields:
+        The clips of each batch; `logits` are their features, (V, T * E).
+    """
+
+    def features(batch: VideoBatch) -> Tensor:
+        return method.frame_features(batch).flatten(1)
+
+    return score_videos(
+        method, loader, precision=precision, device=device, config=config, compute=features, title="encode"
+    )
+
+
+class ClipMemo:
+    """What a head keeps of clips, each computed once as long as it is remembered.
+
+    A clip stands for a video and the frames that are read of it. The least recently used ones are forgotten first, so
+    that memory is bounded, and computed again when they are asked for; the numbers are the same either way.
+
+    Args:
+        compute: ids of different clips, (V,) -> descriptions, (V, ...).
+        max_bytes: most that is kept; what a single call asks for is given in any case.
+    """
+
+    def __init__(self, compute: Callable[[NDArray[np.int64]], Descriptions], *, max_bytes: float) -> None:
+        self._compute = compute
+        self._max_bytes = max_bytes
+        self._slots: OrderedDict[int, int] = OrderedDict()
+        self._free: list[int] = []
+        self._size = 0
+        self._tables: dict[str, Tensor] = {}
+        self.num_computed = 0
+        """Clips that were computed, those that were forgotten counted again."""
+
+    def rows(self, clips: NDArray[np.int64]) -> Descriptions:
+        """Descriptions of clips, of any shape (...) -> (..., ...)."""
+        wanted, place = np.unique(clips, return_inverse=True)
+        found = [int(clip) for clip in wanted if clip in self._slots]
+        for clip in found:
+            self._slots.move_to_end(clip)
+        absent = np.array([clip for clip in wanted if clip not in self._slots], dtype=np.int64)
+        if len(absent):
+            self._store(absent, keep=len(wanted))
+        slots = torch.tensor([self._slots[int(clip)] for clip in wanted])[place.reshape(clips.shape)]
+        return {name: table[slots.to(table.device)] for name, table in self._tables.items()}
+
+    def _store(self, clips: NDArray[np.int64], *, keep: int) -> None:
+        rows = self._compute(clips)
+        self.num_computed += len(clips)
+        size = sum(row[0].nbytes for row in rows.values())
+        capacity = max(keep, int(self._max_bytes // max(1, size)))
+        while len(self._slots) + len(clips) > capacity:
+            self._free.append(self._slots.popitem(last=False)[1])
+        fresh = range(self._size, self._size + max(0, len(clips) - len(self._free)))
+        numbers = [*self._free[: len(clips)], *fresh]
+        self._free = self._free[len(clips) :]
+        self._size += len(fresh)
+        self._grow(rows, self._size)
+        for name, row in rows.items():
+            self._tables[name][torch.tensor(numbers, device=row.device)] = row
+        self._slots.update((int(clip), number) for clip, number in zip(clips, numbers, strict=True))
+
+    def _grow(self, rows: Descriptions, size: int) -> None:
+        """Make room for so many rows; the tables double, so that few copies are made."""
+        for name, row in rows.items():
+            table = self._tables.get(name, row.new_empty((0, *row.shape[1:])))
+            if len(table) < size:
+                larger = row.new_empty((max(size, 2 * len(table)), *row.shape[1:]))
+                larger[: len(table)] = table
+                self._tables[name] = larger
+
+
+def score_episodes(
+    head: EpisodeHead,
+    plan: EpisodePlan,
+    features: Features,
+    *,
+    episodes: Sequence[int] | NDArray[np.int64],
+    device: torch.device,
+    memo_bytes: float,
+) -> Iterator[ScoredBatch]:
+    """Score episodes, some at a time, without gradient.
+
+    On a CPU every clip is described and every episode scored on its own, so that the numbers are the same, bit for
+    bit, whatever the number of processes. Scores are computed in fp32.
+
+    Args:
+        head: compares queries with supports.
+        plan: the episodes.
+        features: of the clips.
+        episodes: numbers of those to score, increasing.
+        device: where to compute.
+        memo_bytes: most memory for what is remembered of the clips.
+
+    Yields:
+        For each lot of episodes their numbers as `video_id`, and their scores (E, Q * N) as `logits`.
+    """
+    labels = np.array([record.label for record in plan.records], dtype=np.int64)
+    alone = device.type == "cpu"
+
+    def describe(clips: NDArray[np.int64]) -> Descriptions:
+        rows, label = features(clips).to(device), torch.from_numpy(labels[clips]).to(device)
+        size = 1 if alone else len(clips)
+        parts = [head.describe(*part) for part in zip(rows.split(size), label.split(size), strict=True)]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    memo = ClipMemo(describe, max_bytes=memo_bytes)
+    show = is_master() and sys.stderr.isatty()
+    numbers = np.asarray(episodes, dtype=np.int64)
+    lots = np.split(numbers, range(_EPISODES_AT_ONCE, len(numbers), _EPISODES_AT_ONCE)) if len(numbers) else []
+    with tqdm(total=len(numbers), desc="episodes", unit="ep", disable=not show, leave=False) as bar:
+        for lot in lots:
+            with torch.inference_mode():
+                support, query = memo.rows(plan.support[lot]), memo.rows(plan.query[lot].reshape(len(lot), -1))
+                classes = torch.from_numpy(plan.classes[lot]).to(device)
+                size = 1 if alone else len(lot)
+                scores = torch.cat([
+                    head.score(_rows(support, start, size), _rows(query, start, size), classes[start : start + size])
+                    for start in range(0, len(lot), size)
+                ])  # fmt: skip
+            bar.update(len(lot))
+            zeros = torch.zeros(len(lot), dtype=torch.int64)
+            yield ScoredBatch(video_id=torch.from_numpy(lot), label=zeros, logits=scores.float().flatten(1).cpu())
+
+
+def _rows(rows: Descriptions, start: int, size: int) -> Descriptions:
+    return {name: value[start : start + size] for name, value in rows.items()}
+
+
+class EpisodeCounts:
+    """Right answers by episode, and by class of the label set.
+
+    Args:
+        plan: the episodes.
+        num_classes: K, of the label set.
+    """
+
+    def __init__(self, plan: EpisodePlan, *, num_classes: int) -> None:
+        self._plan, self._num_classes = plan, num_classes
+        self.tally = Tally(num_classes)
+        """Queries by class, each as often as an episode takes it."""
+        self.episodes = EpisodeTally(plan.spec.num_queries)
+
+    def add(self, number: Tensor, scores: Tensor) -> Tensor:
+        """Count episodes: numbers (E,) and scores (E, Q * N), on the CPU; returns how many of each are right, (E,)."""
+        _, label, logits = self.queries(number, scores)
+        right = topk_correct(logits, label, k=1).view(len(number), -1).sum(dim=1)
+        self.tally.add(logits, label)
+        self.episodes.add(right)
+        return right
+
+    def queries(self, number: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The queries of episodes one by one: ids and labels (E * Q,), scores of all classes (E * Q, K).
+
+        A class that is not in the episode has a score of minus infinity.
+        """
+        spec, rows = self._plan.spec, number.numpy()
+        own = scores.view(-1, spec.way)
+        classes = torch.from_numpy(self._plan.classes[rows])  # (E, N)
+        label = classes.repeat_interleave(spec.query, dim=1).flatten()
+        every = classes.repeat_interleave(spec.num_queries, dim=0)  # (E * Q, N)
+        logits = own.new_full((len(own), self._num_classes), -torch.inf).scatter_(1, every, own)
+        return torch.from_numpy(self._plan.query[rows].reshape(-1)), label, logits
