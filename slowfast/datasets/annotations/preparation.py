@@ -196,7 +196,15 @@ def read_official(dataset: str, request: AnnotationRequest, *, output: Path) -> 
     return Drafts(lists=lists, class_files=files, sources=request.sources)
 
 
-def read_repository(dataset: str, repo: Path, *, label_db: Path, output: Path, any_counts: bool = False) -> Drafts:
+def read_repository(
+    dataset: str,
+    repo: Path,
+    *,
+    label_db: Path,
+    output: Path,
+    any_counts: bool = False,
+    known: Mapping[str, int] | None = None,
+) -> Drafts:
     """Import the lists of a checkout of another project.
 
     Args:
@@ -205,13 +213,14 @@ def read_repository(dataset: str, repo: Path, *, label_db: Path, output: Path, a
         label_db: folder of the shipped class lists.
         output: folder of the dataset that the lists are for.
         any_counts: accept lists that are not as long as the published ones.
+        known: see `import_lists`.
 
     Raises:
         ValueError: one line naming file and line.
     """
     from slowfast.datasets.repo_lists import import_lists
 
-    imported = import_lists(repo, dataset, label_db=label_db)
+    imported = import_lists(repo, dataset, label_db=label_db, known=known)
     if not any_counts:
         check_counts(imported.lists, source=repo)
     source = label_db / dataset
@@ -241,10 +250,22 @@ def read_sources(
     Raises:
         ValueError: one line naming file and line.
     """
-    return merged(
-        None if official is None else read_official(dataset, official, output=output),
-        [read_repository(dataset, repo, label_db=label_db, output=output, any_counts=any_counts) for repo in repos],
-    )
+    own = None if official is None else read_official(dataset, official, output=output)
+    known = {} if own is None else _labels_of_videos(own.lists)
+    imported = [
+        read_repository(dataset, repo, label_db=label_db, output=output, any_counts=any_counts, known=known)
+        for repo in repos
+    ]
+    return merged(own, imported)
+
+
+def _labels_of_videos(lists: Mapping[str, DraftList]) -> dict[str, int]:
+    """File name without suffix -> label, of lists of all classes; names of several classes are left out."""
+    rows = [row for entry in lists.values() if entry.classes == f"{PLAIN_NAMES}.json" for row in entry.rows]
+    labels: dict[str, set[int]] = {}
+    for video, label in rows:
+        labels.setdefault(PurePosixPath(video).stem, set()).add(label)
+    return {name: min(found) for name, found in labels.items() if len(found) == 1}
 
 
 def merged(official: Drafts | None, imported: Sequence[Drafts]) -> Drafts:

@@ -217,6 +217,20 @@ def test_published_episodic_lists_go_before_those_made_by_class(miniature, label
     assert file.replace("index2cls", "rephrased") in own.class_files
 
 
+def test_official_files_name_the_classes_of_imported_lists(miniature, label_db, tmp_path):
+    made = miniature("ssv2")
+    video, name = next(iter(made.videos.items()))
+    folder = tmp_path / "CLIP-FSAR" / "ssv2_full"
+    folder.mkdir(parents=True)
+    (folder / "val_few_shot.txt").write_text(f"val0/{video.removesuffix('.webm')}\n", encoding="utf-8")
+    request = AnnotationRequest(annotations=made.annotations, class_files=label_db / "ssv2", any_counts=True)
+    places = {"label_db": label_db, "output": tmp_path / "db" / "ssv2", "any_counts": True}
+    both = read_sources("ssv2", request, [folder.parent], **places)
+    entry = both.lists["episodic/ssv2_full/val"]
+    assert (entry.rows, entry.official) == (((video.removesuffix(".webm"), 0),), 1926)
+    assert json.loads(both.class_files[entry.classes]) == {"0": name}
+
+
 def test_own_folder_with_a_class_split(miniature, tmp_path):
     made = miniature("folder")
     preparation = Preparation(dataset="mine", root=made.root, output=tmp_path)
