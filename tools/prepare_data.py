@@ -165,9 +165,7 @@ def report(dataset: PreparedDataset) -> None:
     rows = [[name, entry.rows, entry.official, entry.missing] for name, entry in dataset.lists.items()]
     print(format_table(["list", "rows", "official", "missing"], rows, style="plain"))
     if absent := lists_to_import(dataset.name, dataset.lists):
-        print(
-            f"not made: {', '.join(absent)}; only a checkout of CLIP-FSAR says which classes validate, see --from-repo"
-        )
+        print(f"not made: {', '.join(absent)}; a checkout of CLIP-FSAR has them: --from-repo beside --annotations")
     print(f"wrote {dataset.folder / SPLITS_FOLDER / MANIFEST}")
     print("next, for example:")
     print(f"  {next_command(dataset)}")

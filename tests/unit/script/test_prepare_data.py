@@ -41,7 +41,7 @@ def test_miniatures(miniature, run, tmp_path, name):
             assert (Path(dataset.root) / path).is_file()
             if not title.startswith("base_to_novel"):  # some of its names are spelled otherwise
                 assert class_key(made.videos[path]) == class_key(names[title][label])
-    absent = "not made: episodic/ssv2_full/val, episodic/ssv2_small/val; only a checkout of CLIP-FSAR says"
+    absent = "not made: episodic/ssv2_full/val, episodic/ssv2_small/val; a checkout of CLIP-FSAR has them: --from-repo"
     assert (absent in done.stdout) == (name == "ssv2")
     assert "tools/run_protocol.py --cfg configs/" in done.stdout
     config = next(word for word in done.stdout.split() if word.startswith("configs/"))
