@@ -141,11 +141,11 @@ def fake_llm():
 
 @pytest.fixture(scope="session")
 def write_miniature():
-    """Writes a small copy of a dataset as downloaded, see miniature.py: write_miniature(name, folder, seed=0)."""
+    """Writes a small copy of a dataset as downloaded, see miniature.py: write_miniature(name, folder, ...)."""
     return _load("miniature").write_miniature
 
 
 @pytest.fixture(scope="session")
 def miniature(write_miniature, tmp_path_factory):
-    """One copy of each for all tests, so leave it as it is: miniature(name)."""
-    return cache(lambda name: write_miniature(name, tmp_path_factory.mktemp("miniature") / name))
+    """One copy of each for all tests, so leave it as it is: miniature(name, **options)."""
+    return cache(lambda name, **options: write_miniature(name, tmp_path_factory.mktemp("miniature") / name, **options))

@@ -2,7 +2,8 @@
 
 A few real classes of each dataset have a handful of rendered videos each, under the names and in the folders of the
 original, and the annotation files have the original's format down to line ends and headers. The classes are chosen so
-that both halves of base-to-novel and each zero-shot split have some. Equal seeds give equal pixels.
+that both halves of base-to-novel and each zero-shot split have some; on demand each part of the episodic benchmarks
+has enough for episodes, too. Equal seeds give equal pixels.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from slowfast.datasets.annotations.episodic import BENCHMARKS
+from slowfast.datasets.label_set import class_key
 from slowfast.datasets.synthetic import COLOURS, MotionShapes, render_clip, write_video
 
 LABEL_DB = Path(__file__).resolve().parents[1] / "label_db"
@@ -26,6 +29,7 @@ OWN_NAME = "kitchen"
 """Name of the dataset made of a plain folder."""
 SPEC = MotionShapes(size_px=32, num_frames=12, fps=12)
 _CLASSES_PER_HALF, _FREQUENT = 3, 20
+_CLASSES_PER_PART = 6  # an episode takes five
 _ID_CHARACTERS = string.ascii_letters + string.digits + "-_"
 
 
@@ -64,13 +68,18 @@ class Miniature:
         return [*words, "--annotations", str(self.annotations), "--any-counts"]
 
 
-def write_miniature(name: str, folder: Path, *, seed: int = 0) -> Miniature:
-    """Write `videos/` and `annotations/` of a dataset of MINIATURES into a folder."""
+def write_miniature(name: str, folder: Path, *, seed: int = 0, episodic: bool = False) -> Miniature:
+    """Write `videos/` and `annotations/` of a dataset of MINIATURES into a folder.
+
+    With `episodic` each part of the dataset's episodic benchmarks has classes enough for 5-way episodes, of six videos
+    or more: 5 shots and a query. Only for datasets that have such benchmarks.
+    """
     root, annotations = folder / "videos", folder / "annotations"
     root.mkdir(parents=True)
     if name != "folder":
         annotations.mkdir()
-    videos = MINIATURES[name](root, annotations, random.Random(seed))
+    more = _episodic_classes(name) if episodic else ()
+    videos = MINIATURES[name](root, annotations, random.Random(seed), more)
     labels = list(dict.fromkeys(videos.values()))
     for number, (path, label) in enumerate(videos.items()):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -81,6 +90,20 @@ def write_miniature(name: str, folder: Path, *, seed: int = 0) -> Miniature:
 def _class_names(dataset: str, file: str = "index2cls") -> list[str]:
     content = json.loads((LABEL_DB / dataset / f"{file}.json").read_text(encoding="utf-8"))
     return [content[str(number)] for number in range(len(content))]
+
+
+def _episodic_classes(dataset: str) -> tuple[str, ...]:
+    """Some classes of each part of its benchmarks, spelled as in index2cls.json."""
+    names = {class_key(name): name for name in _class_names(dataset)}
+    chosen: dict[str, None] = {}
+    for benchmark, rule in BENCHMARKS[dataset].items():
+        rest = dict(names)
+        for part in ("train", "test"):
+            keys = [class_key(name) for name in _class_names(dataset, f"episodic/{benchmark}/{part}_index2cls")]
+            chosen |= dict.fromkeys(names[key] for key in keys[:_CLASSES_PER_PART])
+            rest = {key: name for key, name in rest.items() if key not in keys}
+        chosen |= dict.fromkeys(list(rest.values())[:_CLASSES_PER_PART] if rule.rest else ())
+    return tuple(chosen)
 
 
 def _chosen(dataset: str, *extra: str) -> dict[int, str]:
@@ -96,7 +119,7 @@ def _chosen(dataset: str, *extra: str) -> dict[int, str]:
 # --------------------------------------------------------------------------------------------------------- the datasets
 
 
-def _ucf101(root: Path, annotations: Path, rng: random.Random) -> dict[str, str]:
+def _ucf101(root: Path, annotations: Path, rng: random.Random, more: Sequence[str]) -> dict[str, str]:
     """v_<Class>_g<group>_c<clip>.avi; groups 1 to 7, 8 to 14 and 15 to 21 are the tests of the three splits."""
     folder = annotations / "ucfTrainTestlist"
     folder.mkdir()
@@ -105,7 +128,7 @@ def _ucf101(root: Path, annotations: Path, rng: random.Random) -> dict[str, str]
         "".join(f"{number} {name}\r\n" for number, name in enumerate(official, start=1)), encoding="utf-8", newline=""
     )
     videos, lists = {}, {(kind, split): [] for kind in ("train", "test") for split in (1, 2, 3)}
-    for label, name in _chosen("ucf101", "Handstand Pushups", "Yoyo").items():
+    for label, name in _chosen("ucf101", "Handstand Pushups", "Yoyo", *more).items():
         # The one class whose videos are not named like their folder.
         stem = official[label].replace("Handstand", "HandStand") if name == "Handstand Pushups" else official[label]
         for group in (1, 2, 8, 9, 15, 22):
@@ -128,11 +151,11 @@ _HMDB_FLAGS = ("112", "111", "121", "120", "211", "211", "002")
 """Flags of the seven videos of a class in split 1, 2 and 3: 1 train, 2 test, 0 in neither."""
 
 
-def _hmdb51(root: Path, annotations: Path, rng: random.Random) -> dict[str, str]:
+def _hmdb51(root: Path, annotations: Path, rng: random.Random, more: Sequence[str]) -> dict[str, str]:
     """One list per class and split, `video.avi <flag> `; the names have characters that a shell would not like."""
     folder = annotations / "testTrainMulti_7030_splits"
     folder.mkdir()
-    chosen = set(_chosen("hmdb51").values())
+    chosen = set(_chosen("hmdb51", *more).values())
     videos = {}
     for name in _class_names("hmdb51"):
         word = name.replace(" ", "_")
@@ -181,16 +204,16 @@ def _kinetics(
     return dict(sorted(videos.items(), key=lambda item: (order[item[1]], item[0])))
 
 
-def _k400(root: Path, annotations: Path, rng: random.Random) -> dict[str, str]:
+def _k400(root: Path, annotations: Path, rng: random.Random, more: Sequence[str]) -> dict[str, str]:
     """All clips of a split in one folder. One base class has more training clips than 16 shots take."""
-    names = list(_chosen("k400").values())
+    names = list(_chosen("k400", *more).values())
     base = json.loads((LABEL_DB / "k400" / "base_to_novel" / "base_ids.json").read_text(encoding="utf-8"))
     frequent = _class_names("k400")[base[0]]
     counts = {"train": 4, "val": 2, "test": 1}
     return _kinetics(annotations, rng, names, counts, lambda split, _, file: f"{split}/{file}", frequent=frequent)
 
 
-def _k600(root: Path, annotations: Path, rng: random.Random) -> dict[str, str]:
+def _k600(root: Path, annotations: Path, rng: random.Random, more: Sequence[str]) -> dict[str, str]:
     """A folder per class. Two classes are in all three zero-shot splits, one in each of them only, one in none."""
     splits = [_class_names("k600", f"zero_shot_split{number}_index2cls") for number in (1, 2, 3)]
     common = [name for name in splits[0] if all(name in split for split in splits)]
@@ -202,17 +225,19 @@ def _k600(root: Path, annotations: Path, rng: random.Random) -> dict[str, str]:
     return _kinetics(annotations, rng, ordered, counts, lambda split, name, file: f"{split}/{name}/{file}")
 
 
-def _ssv2(root: Path, annotations: Path, rng: random.Random) -> dict[str, str]:
+def _ssv2(root: Path, annotations: Path, rng: random.Random, more: Sequence[str]) -> dict[str, str]:
     """JSON lists of <id>.webm; the class is the template without its brackets."""
     labels = _class_names("ssv2")
     (annotations / "labels.json").write_text(
         json.dumps({name: str(number) for number, name in enumerate(labels)}, indent=0), encoding="utf-8"
     )
-    chosen = list(_chosen("ssv2", "Poking a hole into some substance").values())
-    numbers = iter(rng.sample(range(1, 220848), 6 * len(chosen) + 2))
+    chosen = list(_chosen("ssv2", "Poking a hole into some substance", *more).values())
+    # Episodes of one benchmark are tested on validation videos alone.
+    counts = {"train": 6 if more else 4, "validation": 6 if more else 2}
+    numbers = iter(rng.sample(range(1, 220848), sum(counts.values()) * len(chosen) + 2))
     videos, lists = {}, {"train": [], "validation": []}
     for name in chosen:
-        for split in ("train",) * 4 + ("validation",) * 2:
+        for split in (split for split, count in counts.items() for _ in range(count)):
             number = str(next(numbers))
             videos[f"{number}.webm"] = name
             template = name.replace("something", "[something]").replace("Something", "[Something]")
@@ -230,7 +255,7 @@ def _ssv2(root: Path, annotations: Path, rng: random.Random) -> dict[str, str]:
     return videos
 
 
-def _folder(root: Path, annotations: Path, rng: random.Random) -> dict[str, str]:
+def _folder(root: Path, annotations: Path, rng: random.Random, more: Sequence[str]) -> dict[str, str]:
     """class/video.mp4, with what else lies around in such folders."""
     (root / "notes.txt").write_text("not a video\n", encoding="utf-8")
     names = ("pouring tea", "stacking cups", "opening a jar")

@@ -158,11 +158,14 @@ def read_drafts(args: argparse.Namespace, preparation: Preparation, index: Video
 
 def report(dataset: PreparedDataset) -> None:
     """Print the lists, their rows, what is missing, and what to do next."""
+    from slowfast.datasets.annotations.episodic import lists_to_import
     from slowfast.datasets.prepared import MANIFEST, SPLITS_FOLDER
     from slowfast.report.table import format_table
 
     rows = [[name, entry.rows, entry.official, entry.missing] for name, entry in dataset.lists.items()]
     print(format_table(["list", "rows", "official", "missing"], rows, style="plain"))
+    if absent := lists_to_import(dataset.name, dataset.lists):
+        print(f"not made: {', '.join(absent)}; a checkout of CLIP-FSAR has them: --from-repo beside --annotations")
     print(f"wrote {dataset.folder / SPLITS_FOLDER / MANIFEST}")
     print("next, for example:")
     print(f"  {next_command(dataset)}")

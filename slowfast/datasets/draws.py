@@ -43,8 +43,7 @@ def draw_shots(rows: Sequence[tuple[str, int]], shots: int, *, key: Sequence[int
     for label, positions in sorted(by_label.items()):
         if len(positions) < shots and not fewer:
             raise ValueError(
-                f"class {label} has {len(positions)} training videos, {shots} are to be drawn; "
-                "--any-counts takes what there is"
+                f"class {label} has {len(positions)} videos, {shots} are to be drawn; --any-counts takes what there is"
             )
         ranked = sorted(positions, key=lambda position: (derive_seed(*key, rows[position][0]), position))
         drawn += [rows[position] for position in sorted(ranked[:shots])]

@@ -218,15 +218,17 @@ def net(recipe, call_tool, capfd):
 
 @pytest.fixture(scope="session")
 def prepared(miniature, call_tool, write_descriptors, tmp_path_factory):
-    """Prepares a miniature dataset, once each, all in one folder: prepared(name) -> PreparedDataset.
+    """Prepares a miniature dataset, once each: prepared(name, **options of write_miniature) -> PreparedDataset.
+
+    All with the same options lie in one folder.
 
     Its descriptors are those of label_db, or made up where that has none.
     """
-    label_db = tmp_path_factory.mktemp("prepared")
+    folder = cache(lambda **options: tmp_path_factory.mktemp("prepared"))
 
     @cache
-    def prepare(name):
-        made = miniature(name)
+    def prepare(name, **options):
+        made, label_db = miniature(name, **options), folder(**options)
         assert call_tool("prepare_data", [*made.arguments, "--output", label_db]) == 0
         dataset = read_manifest(label_db, made.dataset)
         if not (dataset.folder / "descriptors").exists():

@@ -9,6 +9,7 @@ import pytest
 
 from slowfast.datasets.annotation import read_annotations
 from slowfast.datasets.decode import probe
+from slowfast.datasets.label_set import class_key
 from slowfast.datasets.prepared import read_manifest
 
 HALVES = {f"half{number}/test" for number in range(10)}
@@ -16,16 +17,25 @@ SHOTS = {f"few_shot/{shots}/train" for shots in (2, 4, 8, 16)}
 BASE_TO_NOVEL = {f"base_to_novel/seed{seed}/train" for seed in (1, 2, 3)} | {
     f"base_to_novel/{half}_test" for half in ("base", "novel")
 }
+EPISODIC = {
+    "hmdb51": {"hmdb51": {"train": 9, "val": 7, "test": 6}},
+    "k400": {"kinetics100": {"train": 6, "test": 6}},
+    "ssv2": {"ssv2_full": {"train": 11, "test": 7}, "ssv2_small": {"train": 10, "test": 8}},
+    "ucf101": {"ucf101": {"train": 11, "val": 6, "test": 7}},
+}
+"""Classes with videos, of the miniatures that are written for episodes."""
 ROWS = {
     "ucf101": {
         "full/test": 48, "split1/train": 32, "split1/test": 16, "split2/train": 32, "split2/test": 16,
         "split3/train": 40, "split3/test": 8, "few_shot/2/train": 16, "few_shot/4/train": 32,
         "base_to_novel/seed1/train": 16, "base_to_novel/base_test": 8, "base_to_novel/novel_test": 8,
+        "episodic/ucf101/train": 36, "episodic/ucf101/val": 6, "episodic/ucf101/test": 6,
     },
     "hmdb51": {
         "full/test": 36, "split1/train": 24, "split1/test": 12, "split2/train": 24, "split2/test": 12,
         "split3/train": 24, "split3/test": 12, "few_shot/2/train": 12, "few_shot/4/train": 24,
         "base_to_novel/seed1/train": 12, "base_to_novel/base_test": 6, "base_to_novel/novel_test": 6,
+        "episodic/hmdb51/train": 28, "episodic/hmdb51/val": 7, "episodic/hmdb51/test": 7,
     },
     "k400": {
         "full/train": 40, "full/val": 12, "base_to_novel/seed1/train": 24, "base_to_novel/seed2/train": 24,
@@ -35,6 +45,7 @@ ROWS = {
     "ssv2": {
         "full/train": 24, "full/val": 12, "few_shot/2/train": 12, "few_shot/4/train": 24,
         "base_to_novel/seed1/train": 12, "base_to_novel/base_test": 6, "base_to_novel/novel_test": 6,
+        "episodic/ssv2_full/train": 12, "episodic/ssv2_small/train": 18, "episodic/ssv2_small/test": 6,
     },
     "folder": {"full/train": 21, "full/val": 3, "full/test": 6},
 }  # fmt: skip
@@ -86,8 +97,11 @@ def test_every_row_names_a_video_and_its_class(prepared, miniature, name):
         assert len(rows) == entry.rows
         assert len(dict(rows)) == entry.rows, f"{title}: a video twice"
         for path, label in rows:
-            # The halves of base-to-novel spell some classes in their own way.
+            # The halves of base-to-novel and the parts of benchmarks spell some classes in their own way.
             if title.startswith("base_to_novel/"):
+                continue
+            if title.startswith("episodic/"):
+                assert (title, path, class_key(label)) == (title, path, class_key(made.videos[path]))
                 continue
             assert (title, path, label) == (title, path, made.videos[path])
 
@@ -161,6 +175,18 @@ def test_other_subsets_of_kinetics(miniature, call_tool, tmp_path):
     assert call_tool("prepare_data", arguments) == 0
     dataset = read_manifest(tmp_path, "k600")
     assert [dataset.lists[name].rows for name in ("zero_shot_split1/test", "full/val", "full/test")] == [9, 12, 6]
+
+
+@pytest.mark.parametrize("name", EPISODIC)
+def test_episodes_of_five_classes_and_six_videos(prepared, name):
+    dataset = prepared(name, episodic=True)
+    found = {}
+    for title in dataset.lists:
+        if title.startswith("episodic/"):
+            counts = Counter(label for _, label in read_list(dataset, title))
+            assert min(counts.values()) >= 6
+            found.setdefault(title.split("/")[1], {})[title.split("/")[2]] = len(counts)
+    assert found == EPISODIC[name]
 
 
 def test_own_folder(prepared, miniature):

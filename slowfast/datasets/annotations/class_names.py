@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 
 from slowfast.datasets.label_set import LabelSet, class_key
@@ -13,14 +14,15 @@ class ClassNames:
 
     Args:
         path: the class file, see LabelSet.from_json.
+        names: what it is going to hold; None reads it.
 
     Raises:
         ValueError: if it is unusable, or two of its names differ in punctuation alone.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, names: Sequence[str] | None = None) -> None:
         self.path = path
-        self.names = LabelSet.from_json(path).names
+        self.names = LabelSet.from_json(path).names if names is None else tuple(names)
         self._labels: dict[str, int] = {}
         for label, name in enumerate(self.names):
             other = self._labels.setdefault(class_key(name), label)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from slowfast.datasets.annotations.class_names import ClassNames
+from slowfast.datasets.annotations.episodic import episodic_lists
 from slowfast.datasets.annotations.files import AnnotationFiles, AnnotationRequest
 from slowfast.datasets.annotations.rows import Row, check_counts, draft, refuse_repeats
 from slowfast.datasets.annotations.standard import standard_lists
@@ -15,7 +16,7 @@ FOLDER = "testTrainMulti_7030_splits"
 ADVICE = f"expected the {FOLDER} folder of test_train_splits.rar, unpacked (for example by unrar x)"
 SPLITS = (1, 2, 3)
 TRAIN, TEST, UNUSED = "1", "2", "0"
-NUM_TRAIN, NUM_TEST, ALL_VIDEOS = 3570, 1530, 5100
+NUM_TRAIN, NUM_TEST, USED_VIDEOS = 3570, 1530, 5100
 BASE_TO_NOVEL = {"base": 780, "novel": 750}
 
 
@@ -41,10 +42,11 @@ def read_hmdb51(request: AnnotationRequest) -> dict[str, DraftList]:
         lists[f"split{split}/test"] = draft(sides[TEST], official=NUM_TEST, origin=f"{origin}, flag 2")
         if split == 1:
             used = [row for row, flag in flagged if flag != UNUSED]
-            lists["full/test"] = draft(used, official=ALL_VIDEOS, origin=f"{origin}, flags 1 and 2")
+            lists["full/test"] = draft(used, official=USED_VIDEOS, origin=f"{origin}, flags 1 and 2")
+            every = draft([row for row, _ in flagged], official=None, origin=origin)
     if not request.any_counts:
         check_counts(lists, source=files.path)
-    return standard_lists(
+    standard = standard_lists(
         lists,
         request,
         train=lists["split1/train"],
@@ -52,6 +54,7 @@ def read_hmdb51(request: AnnotationRequest) -> dict[str, DraftList]:
         published=BASE_TO_NOVEL,
         halves_of=lists["full/test"],
     )
+    return standard | episodic_lists(request, names, {"every": every})
 
 
 def _rows(

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from slowfast.datasets.annotations.class_names import ClassNames
+from slowfast.datasets.annotations.episodic import episodic_lists
 from slowfast.datasets.annotations.files import AnnotationFiles, AnnotationRequest
 from slowfast.datasets.annotations.rows import Row, check_classes_occur, draft, refuse_repeats
 from slowfast.datasets.annotations.standard import standard_lists
@@ -39,7 +40,9 @@ def read_kinetics400(request: AnnotationRequest) -> dict[str, DraftList]:
     files = request.open("annotations", advice=ADVICE)
     subsets = request.subsets or tuple(subset for subset in ("train", "val") if subset in _subset_files(files))
     lists = _full_lists(files, names, request, subsets or ("val",))
-    return standard_lists(lists, request, train=lists.get("full/train"), test=lists.get("full/val"), few_shot=False)
+    more = episodic_lists(request, names, {name.removeprefix("full/"): entry for name, entry in lists.items()})
+    train, test = lists.get("full/train"), lists.get("full/val")
+    return standard_lists(lists, request, train=train, test=test, few_shot=False) | more
 
 
 def read_kinetics600(request: AnnotationRequest) -> dict[str, DraftList]:

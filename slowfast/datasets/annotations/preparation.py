@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from slowfast.datasets.annotations import OFFICIAL
+from slowfast.datasets.annotations.class_names import ClassNames
+from slowfast.datasets.annotations.episodic import FOLDER, episodic_lists, held_out_ids
 from slowfast.datasets.annotations.files import AnnotationRequest
 from slowfast.datasets.annotations.folder import read_folder
 from slowfast.datasets.annotations.rows import check_counts
@@ -35,8 +37,8 @@ from slowfast.datasets.video_files import (
 )
 from slowfast.utils.registry import resolve
 
-DRAWN = ("few_shot/", "base_to_novel/seed", "half")
-"""Beginnings of the names of lists that are drawn, here or by whoever published them."""
+REPLACED = ("few_shot/", "base_to_novel/seed", "half", "episodic/")
+"""Beginnings of the names of lists that are drawn or made by a rule, and that published ones take the place of."""
 _SHOWN = 10
 _DESCRIPTORS = "descriptors"
 INSPECTED, TRANSCODED = "inspection.jsonl", "transcode.jsonl"
@@ -188,13 +190,21 @@ def read_official(dataset: str, request: AnnotationRequest, *, output: Path) -> 
     lists = resolve(OFFICIAL, dataset, key="dataset")(request)
     if request.any_counts:
         lists = {name: entry for name, entry in lists.items() if entry.rows}
-    num_classes = len(LabelSet.from_json(request.class_files / f"{PLAIN_NAMES}.json"))
-    halves = own_class_files(request.class_files, half_ids(num_classes, lists))
-    files = {**class_files(request.class_files, output), **halves}
+    names = ClassNames(request.class_files / f"{PLAIN_NAMES}.json")
+    ids = half_ids(len(names), lists) | held_out_ids(request.class_files, names, lists)
+    files = {**class_files(request.class_files, output), **own_class_files(request.class_files, ids)}
     return Drafts(lists=lists, class_files=files, sources=request.sources)
 
 
-def read_repository(dataset: str, repo: Path, *, label_db: Path, output: Path, any_counts: bool = False) -> Drafts:
+def read_repository(
+    dataset: str,
+    repo: Path,
+    *,
+    label_db: Path,
+    output: Path,
+    any_counts: bool = False,
+    known: Mapping[str, int] | None = None,
+) -> Drafts:
     """Import the lists of a checkout of another project.
 
     Args:
@@ -203,13 +213,14 @@ def read_repository(dataset: str, repo: Path, *, label_db: Path, output: Path, a
         label_db: folder of the shipped class lists.
         output: folder of the dataset that the lists are for.
         any_counts: accept lists that are not as long as the published ones.
+        known: see `import_lists`.
 
     Raises:
         ValueError: one line naming file and line.
     """
     from slowfast.datasets.repo_lists import import_lists
 
-    imported = import_lists(repo, dataset, label_db=label_db)
+    imported = import_lists(repo, dataset, label_db=label_db, known=known)
     if not any_counts:
         check_counts(imported.lists, source=repo)
     source = label_db / dataset
@@ -239,16 +250,29 @@ def read_sources(
     Raises:
         ValueError: one line naming file and line.
     """
-    return merged(
-        None if official is None else read_official(dataset, official, output=output),
-        [read_repository(dataset, repo, label_db=label_db, output=output, any_counts=any_counts) for repo in repos],
-    )
+    own = None if official is None else read_official(dataset, official, output=output)
+    known = {} if own is None else _labels_of_videos(own.lists)
+    imported = [
+        read_repository(dataset, repo, label_db=label_db, output=output, any_counts=any_counts, known=known)
+        for repo in repos
+    ]
+    return merged(own, imported)
+
+
+def _labels_of_videos(lists: Mapping[str, DraftList]) -> dict[str, int]:
+    """File name without suffix -> label, of lists of all classes; names of several classes are left out."""
+    rows = [row for entry in lists.values() if entry.classes == f"{PLAIN_NAMES}.json" for row in entry.rows]
+    labels: dict[str, set[int]] = {}
+    for video, label in rows:
+        labels.setdefault(PurePosixPath(video).stem, set()).add(label)
+    return {name: min(found) for name, found in labels.items() if len(found) == 1}
 
 
 def merged(official: Drafts | None, imported: Sequence[Drafts]) -> Drafts:
     """Put official lists and those of checkouts together.
 
-    Each list is taken from the first source that has it, but a published draw goes before one of our own.
+    Each list is taken from the first source that has it, but a published draw goes before one of our own, and published
+    episodic lists, with their order of videos, before those made by class.
 
     Args:
         official: lists of the official files, if they were given.
@@ -256,7 +280,7 @@ def merged(official: Drafts | None, imported: Sequence[Drafts]) -> Drafts:
     """
     own = official or Drafts(lists={}, class_files={}, sources={})
     lists, files, sources = dict(own.lists), dict(own.class_files), dict(own.sources)
-    open_names = {name for name in lists if name.startswith(DRAWN)}
+    open_names = {name for name in lists if name.startswith(REPLACED)}
     for source in imported:
         taken = {name: entry for name, entry in source.lists.items() if name not in lists or name in open_names}
         open_names -= set(taken)
@@ -270,7 +294,7 @@ def merged(official: Drafts | None, imported: Sequence[Drafts]) -> Drafts:
 
 
 def read_own(name: str, index: VideoIndex, *, folder: Path, val_share: float, test_share: float, seed: int) -> Drafts:
-    """Make the lists of a folder of class folders.
+    """Make the lists of a folder of class folders, and episodic ones where `folder` has class files of a benchmark.
 
     Args:
         name: of the dataset.
@@ -281,12 +305,17 @@ def read_own(name: str, index: VideoIndex, *, folder: Path, val_share: float, te
         seed: see `read_folder`.
 
     Raises:
-        ValueError: if the folders do not say which video has which class, or `folder` holds other classes.
+        ValueError: if the folders do not say which video has which class, or `folder` holds other classes, also in the
+            class files of a benchmark.
     """
     names, lists = read_folder(index.paths, val_share=val_share, test_share=test_share, seed=seed)
     file = folder / f"{PLAIN_NAMES}.json"
     if file.exists() and not (folder / SPLITS_FOLDER / MANIFEST).exists() and LabelSet.from_json(file).names != names:
         raise ValueError(f"{file}: has other classes; choose another --name than {name!r}")
+    if (folder / FOLDER).is_dir():
+        parts = {title.removeprefix("full/"): entry for title, entry in lists.items()}
+        request = AnnotationRequest(annotations=index.root, class_files=folder, seed=seed)
+        lists |= episodic_lists(request, ClassNames(file, names), parts)
     return Drafts(lists=lists, class_files={file.name: _class_json(names)}, sources={})
 
 

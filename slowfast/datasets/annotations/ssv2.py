@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from slowfast.datasets.annotations.class_names import ClassNames
+from slowfast.datasets.annotations.episodic import episodic_lists
 from slowfast.datasets.annotations.files import AnnotationFiles, AnnotationRequest
 from slowfast.datasets.annotations.rows import Row, check_counts, draft, refuse_overlap, refuse_repeats
 from slowfast.datasets.annotations.standard import standard_lists
@@ -42,9 +43,9 @@ def read_ssv2(request: AnnotationRequest) -> dict[str, DraftList]:
     }
     if not request.any_counts:
         check_counts(lists, source=files.path)
-    return standard_lists(
-        lists, request, train=lists.get("full/train"), test=lists.get("full/val"), published=BASE_TO_NOVEL
-    )
+    train, test = lists.get("full/train"), lists.get("full/val")
+    more = episodic_lists(request, names, {"train": train, "val": test})
+    return standard_lists(lists, request, train=train, test=test, published=BASE_TO_NOVEL) | more
 
 
 def _file(files: AnnotationFiles, word: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from slowfast.datasets.annotations.class_names import ClassNames
+from slowfast.datasets.annotations.episodic import episodic_lists
 from slowfast.datasets.annotations.files import AnnotationFiles, AnnotationRequest
 from slowfast.datasets.annotations.rows import Row, check_counts, draft, refuse_overlap, refuse_repeats
 from slowfast.datasets.annotations.standard import standard_lists
@@ -44,7 +45,7 @@ def read_ucf101(request: AnnotationRequest) -> dict[str, DraftList]:
             )
     if not request.any_counts:
         check_counts(lists, source=files.path)
-    return standard_lists(
+    standard = standard_lists(
         lists,
         request,
         train=lists["split1/train"],
@@ -52,6 +53,7 @@ def read_ucf101(request: AnnotationRequest) -> dict[str, DraftList]:
         published=BASE_TO_NOVEL,
         halves_of=lists["full/test"],
     )
+    return standard | episodic_lists(request, names, {"full": lists["full/test"]})
 
 
 def _class_numbers(files: AnnotationFiles, names: ClassNames) -> Iterator[tuple[int, int]]:

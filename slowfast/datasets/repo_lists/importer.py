@@ -59,7 +59,7 @@ class _Candidate:
         return Counter((PurePosixPath(path).stem, label) for path, label in self.labelled.rows), self.labelled.ids
 
 
-def import_lists(repo: Path, dataset: str, *, label_db: Path) -> ImportedLists:
+def import_lists(repo: Path, dataset: str, *, label_db: Path, known: Mapping[str, int] | None = None) -> ImportedLists:
     """Read all lists of a dataset that a checkout has and we have a name for.
 
     Labels are mapped by the names of the classes, with the class file of the checkout. Lists and class files that
@@ -69,6 +69,8 @@ def import_lists(repo: Path, dataset: str, *, label_db: Path) -> ImportedLists:
         repo: the checkout, or a folder in it.
         dataset: folder in `label_db`.
         label_db: folder of our class lists.
+        known: file name of a video without suffix -> its label in the dataset's own index2cls.json, as official files
+            have it; tells the classes of lists whose paths do not.
 
     Raises:
         ValueError: one line naming the file, and the line where there is one; if there is no list, or several
@@ -86,7 +88,8 @@ def import_lists(repo: Path, dataset: str, *, label_db: Path) -> ImportedLists:
         raise ValueError(f"{repo}: no list of {dataset} found; looked for {looked_for}")
     chosen = {}
     for name, files in found.items():
-        candidate = _pick(name, [_read(checkout, rule, file, Path(label_db) / dataset) for rule, file in files])
+        folder = Path(label_db) / dataset
+        candidate = _pick(name, [_read(checkout, rule, file, folder, known or {}) for rule, file in files])
         if candidate is not None:
             chosen[name] = candidate
     _report_unused(checkout, dataset, {file for files in found.values() for _, file in files})
@@ -103,8 +106,11 @@ def import_lists(repo: Path, dataset: str, *, label_db: Path) -> ImportedLists:
     )
 
 
-def _read(checkout: Checkout, rule: Rule, file: PurePosixPath, folder: Path) -> _Candidate | None:
-    source = ListFile(checkout=checkout, file=file, rule=rule, rows=checkout.rows(file, rule.rows), folder=folder)
+def _read(
+    checkout: Checkout, rule: Rule, file: PurePosixPath, folder: Path, known: Mapping[str, int]
+) -> _Candidate | None:
+    rows = checkout.rows(file, rule.rows)
+    source = ListFile(checkout=checkout, file=file, rule=rule, rows=rows, folder=folder, known=known)
     try:
         return _Candidate(source=source, labelled=LABELS[rule.labels](source))
     except NotUsableError as error:

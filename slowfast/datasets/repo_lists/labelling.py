@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from slowfast.datasets.label_set import class_key
@@ -25,6 +25,7 @@ class ListFile:
         rule: by which it was found.
         rows: its lines.
         folder: `label_db/<dataset>`.
+        known: file name of a video without suffix -> its label, from elsewhere.
     """
 
     checkout: Checkout
@@ -32,6 +33,7 @@ class ListFile:
     rule: Rule
     rows: Sequence[Row]
     folder: Path
+    known: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def where(self) -> str:
@@ -119,18 +121,19 @@ def label_draw(source: ListFile) -> Labelled:
 
 
 def label_folders(source: ListFile) -> Labelled:
-    """Labels as they are, for the classes that the folders of the videos are named after.
+    """Labels as they are, for the classes that the folders of the videos are named after, or known to have.
 
     Raises:
-        NotUsableError: if a folder names no class of the dataset, the videos of a label lie in folders of several
-            classes, or labels are left out.
+        NotUsableError: if nothing tells the class of a video, the videos of a label are of several classes, or labels
+            are left out.
     """
     whole = KnownClasses.read(source.folder, WHOLE)
     found: dict[int, int] = {}
     for row in source.rows:
-        ids = whole.find(PurePosixPath(row.path).parent.name)
+        ids = _classes_of(PurePosixPath(row.path), source, whole)
         if len(ids) != 1 or found.setdefault(row.label, ids[0]) != ids[0]:
-            raise NotUsableError(f"line {row.line}: the folder of {row.path!r} does not name the class of {row.label}")
+            told = f"neither the folder of {row.path!r} nor the official files tell the class of {row.label}"
+            raise NotUsableError(f"line {row.line}: {told}")
     if sorted(found) != list(range(len(found))) or len(set(found.values())) < len(found):
         raise NotUsableError("its labels are not 0 to K-1, one for each folder")
     ids = tuple(found[label] for label in range(len(found)))
@@ -142,6 +145,11 @@ LABELS: dict[str, Callable[[ListFile], Labelled]] = {
     "draw": label_draw,
     "folders": label_folders,
 }
+
+
+def _classes_of(path: PurePosixPath, source: ListFile, whole: KnownClasses) -> Sequence[int]:
+    known = source.known.get(path.stem)
+    return whole.find(path.parent.name) or (() if known is None else (known,))
 
 
 def _choose(

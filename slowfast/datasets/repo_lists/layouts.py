@@ -28,7 +28,7 @@ class Rule:
             where there are no numbers.
         rows: how a line is written: "path label", or "class/path" as in `train8//videos/x.avi`.
         labels: "known" if our class file exists; "draw" if the checkout says which classes there are; "folders" if
-            only the folders of the videos say so.
+            only the folders of the videos, or the official files, say so.
     """
 
     name: str

@@ -52,7 +52,7 @@ def test_every_video_has_the_same_chance():
 
 
 def test_too_few_videos():
-    with pytest.raises(ValueError, match="class 0 has 20 training videos, 21 are to be drawn; --any-counts"):
+    with pytest.raises(ValueError, match="class 0 has 20 videos, 21 are to be drawn; --any-counts"):
         draw_shots(ROWS, 21, key=("x",))
     assert draw_shots(ROWS, 21, key=("x",), fewer=True) == ROWS
 

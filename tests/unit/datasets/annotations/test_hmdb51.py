@@ -18,6 +18,9 @@ def test_published_numbers_of_rows(hmdb51_files, write_files, ask):
         **{f"base_to_novel/seed{run}/train": 416 for run in (1, 2, 3)},
         "base_to_novel/base_test": 780,
         "base_to_novel/novel_test": 750,
+        "episodic/hmdb51/train": 4280,
+        "episodic/hmdb51/val": 1194,
+        "episodic/hmdb51/test": 1292,
     }
     assert read_hmdb51(ask("hmdb51", parent / "testTrainMulti_7030_splits")) == lists
 
@@ -27,9 +30,10 @@ def test_videos_lie_in_folders_of_their_classes_and_unused_ones_nowhere(hmdb51_f
     names = names_of("hmdb51")
     for video, label in lists["full/test"].rows:
         assert video.partition("/")[0] == names[label].replace(" ", "_")
-    unused_in_1 = ("brush_hair/clip(103)_brush_hair_f_cm_np1_fr_med_0.avi", 0)
+    unused_in_1 = ("brush_hair/clip(137)_brush_hair_f_cm_np1_fr_med_0.avi", 0)
     assert unused_in_1 in lists["split2/train"].rows
     assert all(unused_in_1 not in lists[name].rows for name in ("full/test", "split1/train", "split1/test"))
+    assert unused_in_1 in lists["episodic/hmdb51/train"].rows
 
 
 FAULTS = {
@@ -51,7 +55,7 @@ FAULTS = {
     "row twice": (
         "wave_test_split3.txt",
         lambda text: text + text.partition("\n")[0] + "\n",
-        r"wave_test_split3\.txt:106: 'wave/clip\(0\).*' occurs twice, first at .*wave_test_split3\.txt:1$",
+        r"wave_test_split3\.txt:139: 'wave/clip\(0\).*' occurs twice, first at .*wave_test_split3\.txt:1$",
     ),
 }
 

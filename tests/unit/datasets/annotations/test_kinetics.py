@@ -8,6 +8,7 @@ import pytest
 
 from slowfast.datasets.annotations.kinetics import read_kinetics400, read_kinetics600
 
+PARTS = ("train", "test")
 HEADER = ("label", "youtube_id", "time_start", "time_end", "split")
 
 
@@ -21,19 +22,22 @@ def table(rows, header=HEADER):
     return text.getvalue()
 
 
-def rows_of(names, subset, per_class, split=None):
+def rows_of(names, subset, per_class, split=None, *, more=()):
+    """Rows of `per_class` videos of each class, 100 of the classes `more`."""
     return [
         (name, made_id(subset, label, clip), 7 * clip, 7 * clip + 10, split or subset)
-        for clip in range(per_class)
+        for clip in range(100 if more else per_class)
         for label, name in enumerate(names)
+        if clip < per_class or name in more
     ]
 
 
 @pytest.fixture
 def k400_files(names_of):
     names = names_of("k400")
+    episodic = [name for part in PARTS for name in names_of("k400", f"episodic/kinetics100/{part}_index2cls")]
     return {
-        "train.csv": table(rows_of(names, "train", 16)),
+        "train.csv": table(rows_of(names, "train", 16, more=episodic)),
         "validate.csv": table(rows_of(names, "val", 2, "validate")),
         "test.csv": table([row[1:] for row in rows_of(names, "test", 1)], HEADER[1:]),
     }
@@ -42,11 +46,13 @@ def k400_files(names_of):
 def test_kinetics400(k400_files, write_files, ask, label_db):
     lists = read_kinetics400(ask("k400", write_files("k400", k400_files)))
     assert {name: len(entry.rows) for name, entry in lists.items()} == {
-        "full/train": 6400,
+        "full/train": 16 * 400 + 84 * 88,
         "full/val": 800,
         **{f"base_to_novel/seed{run}/train": 3200 for run in (1, 2, 3)},
         "base_to_novel/base_test": 400,
         "base_to_novel/novel_test": 400,
+        "episodic/kinetics100/train": 6400,
+        "episodic/kinetics100/test": 2400,
     }
     assert lists["full/val"].rows[401] == ("val/v-001_00001_000007_000017", 1)
     assert lists["full/val"].official == 800

@@ -15,6 +15,7 @@ from slowfast.datasets.annotations.preparation import (
     own_class_files,
     read_official,
     read_own,
+    read_sources,
 )
 from slowfast.datasets.draws import half_classes
 from slowfast.datasets.prepared import DraftList, read_manifest
@@ -49,7 +50,8 @@ def test_a_dataset_elsewhere_is_complete_by_itself(prepare, tmp_path, label_db, 
     assert again == dataset
     assert len(again.sources) == 7
     for name, entry in again.lists.items():
-        for names in ("index2cls", "rephrased"):
+        # Those of episodes are spelled as their source does, and not rephrased.
+        for names in ("index2cls",) if entry.classes.startswith("episodic/") else ("index2cls", "rephrased"):
             labels = again.label_set(name, names=names)
             rows = again.csv(name).read_text(encoding="utf-8").splitlines()
             assert len(rows) == entry.rows
@@ -165,8 +167,11 @@ def drafts(origin, *names, **class_files):
 
 
 def test_published_draws_go_before_our_own_and_official_lists_before_those_of_checkouts():
-    official = drafts("official", "split1/test", "few_shot/2/train", "half0/test", "half1/test")
-    first = drafts("first", "split1/test", "half0/test", "episodic/ucf101/test")
+    official = drafts(
+        "official", "split1/test", "few_shot/2/train", "half0/test", "half1/test",
+        "episodic/ucf101/train", "episodic/ucf101/test",
+    )  # fmt: skip
+    first = drafts("first", "split1/test", "half0/test", "episodic/ucf101/test", "episodic/ucf101/val")
     second = drafts("second", "half0/test", "few_shot/2/train", "full/train")
     both = merged(official, [first, second])
     assert {name: entry.origin for name, entry in both.lists.items()} == {
@@ -174,13 +179,75 @@ def test_published_draws_go_before_our_own_and_official_lists_before_those_of_ch
         "few_shot/2/train": "second",
         "half0/test": "first",
         "half1/test": "official",
+        "episodic/ucf101/train": "official",
         "episodic/ucf101/test": "first",
+        "episodic/ucf101/val": "first",
         "full/train": "second",
     }
     assert list(both.sources) == ["official", "first", "second"]
     alone = merged(None, [first, second])
     assert alone.lists["half0/test"].origin == "first"
     assert merged(official, []) == official
+
+
+@pytest.fixture
+def clip_fsar(tmp_path, label_db):
+    """A checkout of CLIP-FSAR with lists of HMDB51: a test video, and two validation classes in an order of its own."""
+    folder = tmp_path / "CLIP-FSAR" / "configs" / "hmdb51"
+    folder.mkdir(parents=True)
+    names = json.loads((label_db / "hmdb51/episodic/hmdb51/test_index2cls.json").read_text(encoding="utf-8"))
+    (folder / "1shot.yaml").write_text(f"TEST:\n  CLASS_NAME: {json.dumps(list(names.values()))}\n", encoding="utf-8")
+    (folder / "test_few_shot.txt").write_text("test9//videos/talk/x.avi\n", encoding="utf-8")
+    (folder / "val_few_shot.txt").write_text("val0//videos/smile/y.avi\nval1//videos/eat/z.avi\n", encoding="utf-8")
+    return tmp_path / "CLIP-FSAR"
+
+
+def test_published_episodic_lists_go_before_those_made_by_class(miniature, label_db, clip_fsar, tmp_path):
+    annotations = miniature("hmdb51", episodic=True).annotations
+    request = AnnotationRequest(annotations=annotations, class_files=label_db / "hmdb51", any_counts=True)
+    places = {"label_db": label_db, "output": tmp_path / "db" / "hmdb51", "any_counts": True}
+    own = read_sources("hmdb51", request, [], **places)
+    both = read_sources("hmdb51", request, [clip_fsar], **places)
+    assert both.lists["episodic/hmdb51/test"].rows == (("videos/talk/x.avi", 9),)
+    assert both.lists["episodic/hmdb51/val"].rows == (("videos/smile/y.avi", 0), ("videos/eat/z.avi", 1))
+    assert both.lists["episodic/hmdb51/train"] == own.lists["episodic/hmdb51/train"]
+    file = "splits/episodic/hmdb51/val_index2cls.json"
+    assert list(json.loads(both.class_files[file]).values()) == ["smile", "eat"]
+    assert len(json.loads(own.class_files[file])) == 10
+    assert file.replace("index2cls", "rephrased") in own.class_files
+
+
+def test_official_files_name_the_classes_of_imported_lists(miniature, label_db, tmp_path):
+    made = miniature("ssv2")
+    video, name = next(iter(made.videos.items()))
+    folder = tmp_path / "CLIP-FSAR" / "ssv2_full"
+    folder.mkdir(parents=True)
+    (folder / "val_few_shot.txt").write_text(f"val0/{video.removesuffix('.webm')}\n", encoding="utf-8")
+    request = AnnotationRequest(annotations=made.annotations, class_files=label_db / "ssv2", any_counts=True)
+    places = {"label_db": label_db, "output": tmp_path / "db" / "ssv2", "any_counts": True}
+    both = read_sources("ssv2", request, [folder.parent], **places)
+    entry = both.lists["episodic/ssv2_full/val"]
+    assert (entry.rows, entry.official) == (((video.removesuffix(".webm"), 0),), 1926)
+    assert json.loads(both.class_files[entry.classes]) == {"0": name}
+
+
+def test_own_folder_with_a_class_split(miniature, tmp_path):
+    made = miniature("folder")
+    preparation = Preparation(dataset="mine", root=made.root, output=tmp_path)
+    split = tmp_path / "mine/episodic/mugs"
+    split.mkdir(parents=True)
+    for part, name in (("train", "Pouring tea"), ("val", "opening_a_jar"), ("test", "stacking cups")):
+        (split / f"{part}_index2cls.json").write_text(json.dumps({"0": name}), encoding="utf-8")
+    index = preparation.index()
+    shares = {"val_share": 0.1, "test_share": 0.2, "seed": 0}
+    dataset = preparation.run(read_own("mine", index, folder=preparation.folder, **shares), index)
+    assert {name: entry.rows for name, entry in dataset.lists.items() if "episodic" in name} == {
+        f"episodic/mugs/{part}": 10 for part in ("train", "val", "test")
+    }
+    assert dataset.label_set("episodic/mugs/val").names == ("opening_a_jar",)
+    (split / "val_index2cls.json").write_text('{"0": "opening a can"}', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"unknown class 'opening a can', not in .*the nearest is 'opening a jar'"):
+        read_own("mine", index, folder=preparation.folder, **shares)
 
 
 def test_class_files_come_with_their_lists():

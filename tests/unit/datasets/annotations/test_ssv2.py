@@ -16,6 +16,10 @@ def test_published_numbers_of_rows(ssv2_files, write_files, ask, names_of):
         **{f"base_to_novel/seed{run}/train": 1392 for run in (1, 2, 3)},
         "base_to_novel/base_test": 17_562,
         "base_to_novel/novel_test": 7_215,
+        "episodic/ssv2_full/train": 67_013,
+        "episodic/ssv2_full/test": 2_857,
+        "episodic/ssv2_small/train": 6_400,
+        "episodic/ssv2_small/test": 2_400,
     }
     assert lists["full/train"].rows[0] == ("1.webm", 0)
     assert lists["full/train"].rows[-1] == ("168913.webm", 173)
@@ -35,7 +39,9 @@ def test_new_names_without_labels_and_one_subset(write_files, ask, names_of):
     assert lists["full/train"].rows == (("7.webm", closing),)
     assert lists["full/train"].official == 168_913
     only = read_ssv2(ask("ssv2", write_files("val", small()), any_counts=True, subsets=("val",)))
-    assert list(only) == ["full/val", "base_to_novel/base_test", "base_to_novel/novel_test"]
+    assert list(only) == [
+        "full/val", "base_to_novel/base_test", "base_to_novel/novel_test", "episodic/ssv2_full/test"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_published_halves_are_checked(label_db, tmp_path):
 
 def test_too_few_videos_for_the_shots(label_db, tmp_path):
     request = AnnotationRequest(annotations=tmp_path, class_files=label_db / "hmdb51")
-    with pytest.raises(ValueError, match="class 0 has 15 training videos, 16 are to be drawn; --any-counts"):
+    with pytest.raises(ValueError, match="class 0 has 15 videos, 16 are to be drawn; --any-counts"):
         standard_lists({}, request, train=every_class(15, "train"), test=None)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from slowfast.datasets.annotations.ucf101 import read_ucf101
 
-FIRST_TEST = "ApplyEyeMakeup/v_ApplyEyeMakeup_g095_c01.avi"
+FIRST_TEST = "ApplyEyeMakeup/v_ApplyEyeMakeup_g090_c01.avi"
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,9 @@ def test_published_numbers_of_rows(lists):
             "base_to_novel/seed3/train": 816,
             "base_to_novel/base_test": 2088,
             "base_to_novel/novel_test": 1695,
+            "episodic/ucf101/train": 9154,
+            "episodic/ucf101/val": 1421,
+            "episodic/ucf101/test": 2745,
         }
         == lengths
     )
@@ -136,7 +139,7 @@ FAULTS = {
     "no folder": (
         "testlist01.txt",
         lambda text: text.replace("ApplyEyeMakeup/", "", 1),
-        r"testlist01\.txt:1: expected Class/video\.avi, found 'v_ApplyEyeMakeup_g095_c01\.avi'",
+        r"testlist01\.txt:1: expected Class/video\.avi, found 'v_ApplyEyeMakeup_g090_c01\.avi'",
     ),
     "row lost": (
         "trainlist03.txt",

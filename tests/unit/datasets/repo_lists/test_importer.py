@@ -361,6 +361,17 @@ def test_clip_fsar_ssv2_lists_name_videos_by_number(fake, importing, names_of, b
     assert "val_few_shot.txt: left out, the checkout does not say which classes it has: line 1" in heard.text
 
 
+def test_official_files_tell_the_classes_of_videos_without_folders(fake, label_db, heard):
+    fake.write("ssv2_full/val_few_shot.txt", "val0/1234\nval0/1236\nval1/1235\n")
+    known = {"1234": 7, "1235": 3, "1236": 7}
+    imported = import_lists(fake.root, "ssv2", label_db=label_db, known=known)
+    entry = imported.lists["episodic/ssv2_full/val"]
+    assert entry.rows == (("1234", 0), ("1236", 0), ("1235", 1))
+    assert imported.class_files == {"splits/episodic/ssv2_full/val_index2cls.json": (7, 3)}
+    assert import_lists(fake.root, "ssv2", label_db=label_db, known={**known, "1236": 3}).lists == {}
+    assert "line 2: neither the folder of '1236' nor the official files tell the class of 0" in heard.text
+
+
 def test_copies_of_a_list_are_taken_once_from_where_the_classes_are(fake, importing, names_of, heard):
     for top in ("configs/projects/ALIKE", "configs/projects/CLIPFSAR"):
         clip_fsar(fake, names_of, "hmdb51", "hmdb51", lambda _: "//", top)
