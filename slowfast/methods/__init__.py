@@ -5,6 +5,7 @@ METHODS: dict[str, str] = {
     "tc_clip": "slowfast.methods.tc_clip.build:build",
     "ost": "slowfast.methods.ost.build:build",
     "vifi_clip": "slowfast.methods.vifi_clip.build:build",
+    "clip_fsar": "slowfast.methods.clip_fsar.build:build",
 }
 """METHOD -> the function that builds it from (cfg, label_set, training=..., device=...).
 

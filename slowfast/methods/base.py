@@ -39,7 +39,7 @@ class Method(nn.Module, ABC):
 
     learns_from_episodes: ClassVar[bool] = False
     """Whether `episode_forward` computes losses; every method learns from videos."""
-    transient_prefixes: ClassVar[tuple[str, ...]] = ()
+    transient_prefixes: tuple[str, ...] = ()
     """Prefixes of state-dict entries that never enter a checkpoint, such as a frozen teacher."""
     optional_prefixes: tuple[str, ...] = ()
     """Prefixes of entries that a weight file may lack: evaluation does not use them, or training is to start them."""

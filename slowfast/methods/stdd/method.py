@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -16,8 +16,8 @@ from slowfast.datasets.types import VideoBatch
 from slowfast.methods.base import Method, MethodOutput
 from slowfast.methods.explanation import Explanation, looking
 from slowfast.methods.stdd.distillation import Distillation, Student, frozen_frames, residual_projector
-from slowfast.methods.stdd.patch_views import patch_views
 from slowfast.methods.stdd.text_head import TextHead
+from slowfast.methods.tower_views import patch_views
 from slowfast.models.build import freeze
 from slowfast.models.clip.experts import record_routing, routing_penalty, take_routing
 from slowfast.models.clip.model import CLIP
@@ -58,7 +58,7 @@ class STDD(Method):
     Source: STDD (AAAI 2025); README.md beside this file maps equations to functions.
     """
 
-    transient_prefixes: ClassVar[tuple[str, ...]] = ("raw_model.",)
+    transient_prefixes = ("raw_model.",)
     optional_prefixes = ("projector_v.", "projector_t.")
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the blocks of STDD's image tower make of the patches, read off a forward by hooks."""
+"""What the blocks of a ViT image tower, STDD's among them, make of the patches, read off a forward by hooks."""
 
 from __future__ import annotations
 
