@@ -122,6 +122,26 @@ def pooled_logits(video: Tensor, text: Tensor, scale: Tensor) -> Tensor:
         return scale * cosines
 
 
+def offset_cosine(x: Tensor, y: Tensor) -> Tensor:
+    """Cosines of all pairs of vectors, with 0.01 added to the product of their lengths, in at least fp32.
+
+    The offset draws cosines of short vectors towards zero, and gives a vector of zeros a cosine and a gradient.
+
+    Args:
+        x: vectors of any length, (..., N, D).
+        y: vectors of any length, (..., M, D); leading axes broadcast.
+
+    Returns:
+        (..., N, M), between -1 and 1.
+
+    Source: CLIP-FSAR (IJCV 2023).
+    """
+    with without_autocast(x.device.type):
+        x, y = at_least_fp32(x), at_least_fp32(y)
+        lengths = x.norm(dim=-1)[..., :, None] * y.norm(dim=-1)[..., None, :]  # (..., N, M)
+        return x @ y.transpose(-2, -1) / (lengths + 0.01)
+
+
 def mean_cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """One minus the mean cosine between matching vectors.
 

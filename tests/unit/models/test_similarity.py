@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from slowfast.models.similarity import class_logits, mean_cosine_distance, pooled_logits, unit_norm
+from slowfast.models.similarity import class_logits, mean_cosine_distance, offset_cosine, pooled_logits, unit_norm
 
 B, T, K, P, E = 2, 3, 4, 5, 6
 
@@ -184,3 +184,50 @@ def test_mean_cosine_distance():
     assert mean_cosine_distance(a, b).item() == pytest.approx(1 - (math.sqrt(0.5) + 1) / 2)
     assert mean_cosine_distance(a, a).item() == pytest.approx(0, abs=1e-6)
     assert mean_cosine_distance(a, -a).item() == pytest.approx(2)
+
+
+def test_offset_cosine_of_known_vectors():
+    x = torch.tensor([[3.0, 4.0]], dtype=torch.float64)
+    y = torch.tensor([[1.0, 0.0], [0.0, 0.0], [3.0, 4.0]], dtype=torch.float64)
+    expected = [[3 / 5.01, 0.0, 25 / 25.01]]
+    torch.testing.assert_close(offset_cosine(x, y), torch.tensor(expected, dtype=torch.float64), rtol=1e-14, atol=0)
+
+
+def test_offset_cosine_of_all_pairs_against_a_loop():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(B, 1, T, E, generator=generator)
+    y = torch.randn(K, P, E, generator=generator)
+    found = offset_cosine(x, y)
+    assert found.shape == (B, K, T, P)
+    for b in range(B):
+        for k in range(K):
+            for t in range(T):
+                for j in range(P):
+                    u, v = x[b, 0, t], y[k, j]
+                    expected = dot(u, v) / (math.sqrt(dot(u, u) * dot(v, v)) + 0.01)
+                    assert found[b, k, t, j].item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_offset_cosine_depends_on_lengths():
+    """The shorter, the nearer to zero; without the offset both would be 1."""
+    x = torch.tensor([[0.1, 0.0]])
+    assert offset_cosine(x, x).item() == pytest.approx(0.5)
+    assert offset_cosine(100 * x, 100 * x).item() == pytest.approx(1, abs=1e-3)
+
+
+def test_offset_cosine_has_gradients_at_zero_too():
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(3, n, E, dtype=torch.float64, generator=generator).requires_grad_() for n in (2, 4))
+    assert torch.autograd.gradcheck(offset_cosine, (x, y))
+    x = torch.zeros(1, E, requires_grad=True)
+    offset_cosine(x, torch.ones(1, E)).sum().backward()
+    torch.testing.assert_close(x.grad, torch.full((1, E), 100.0))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_offset_cosine_is_not_rounded_by_autocast(dtype):
+    x, y = (torch.randn(n, E, generator=torch.Generator().manual_seed(n)).to(dtype) for n in (B, K))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = offset_cosine(x, y)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, offset_cosine(x.float(), y.float()))
