@@ -204,7 +204,7 @@ class SortedEpisode:
         class_number: rows of the list of texts that the classes belong to, (1, W).
     """
 
-    def __init__(self, episode, support_numbers):
+    def __init__(self, episode, support_numbers, query_numbers):
         num_classes = len(episode.classes)
         self.support_order = episode.support_labels.argsort(stable=True)
         self.query_order = episode.query_labels.argsort(stable=True)
@@ -214,6 +214,7 @@ class SortedEpisode:
         counts = episode.query_labels.bincount(minlength=num_classes)
         assert (counts == counts[0]).all()
         assert torch.equal(self.class_number[0][episode.support_labels], support_numbers)
+        assert torch.equal(self.class_number[0][episode.query_labels], query_numbers)
 
     def query_rows(self, found):
         """Rows of queries, (Q, ...), in recorded order."""
@@ -233,8 +234,7 @@ class SortedEpisode:
 @pytest.fixture(scope="session")
 def sorted_episode(recorded_episode):
     def make(name, dtype=torch.float32):
-        episode, support_numbers, _ = recorded_episode(name, dtype)
-        return SortedEpisode(episode, support_numbers)
+        return SortedEpisode(*recorded_episode(name, dtype))
 
     return make
 

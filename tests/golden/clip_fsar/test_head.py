@@ -104,6 +104,12 @@ def test_evaluation(golden_clip_fsar, fsar_eval_case, precision, build_head, sor
         assert torch.equal(found.argmax(dim=1), expected.argmax(dim=1))
     else:
         near(found, expected, precision.values)
+    if "p_text" in case:
+        for name, changed in {"p_text": {"eval_text": True}, "p_visual": {"text_coff": 1e-12}}.items():
+            other = build_head(case, precision.dtype, **changed)
+            with torch.no_grad():
+                logits = other.episode_logits(episode.support, episode.query, texts)
+            near(episode.query_rows(logits[0]).exp(), case[name], 1e-6, name)
 
 
 def test_several_episodes_at_once(
