@@ -10,6 +10,7 @@ python tools/benchmark.py step --batch 1 2 --memory
 python tools/benchmark.py step --device cuda --sweep
 python tools/benchmark.py context --parts tower text
 python tools/benchmark.py ost --clock cpu
+python tools/benchmark.py episodes --clock cpu
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ PARTS = {
     "step": "bench_step",
     "context": "bench_context",
     "ost": "bench_ost",
+    "episodes": "bench_episodes",
     "data": "bench_data",
 }
 """Part -> the module that measures it; its docstring is the help."""

@@ -11,6 +11,10 @@ text tower and its prompt layers are in a second file, which the entry `continue
 
 `golden_ost.pt` lies there too. The shipped copy lacks the tokens of bare class names, which no score uses.
 
+`golden_clip_fsar.pt` too, with the two matrices of its feed-forward part in files of their own. The shipped copy lacks
+the second layer of the transformer and what needs it, the model from images on, the larger alignments, some lengths of
+the transformer's input, and the tokens, distances and gradients of inputs of all cases but one or two.
+
 The recipe, as far as it leaves no trace in the file:
 
 - STDD's block ran with CHANNEL_FOLD 32 unless a case says otherwise; every other option had its default.
@@ -22,8 +26,8 @@ The recipe, as far as it leaves no trace in the file:
   reads the shifted memory of every head transposed. Ours is the correct shift; a test adds the second defect to it and
   meets the recording of clips of eight frames. With shorter ones the reference leaks from clip to clip.
 
-`golden_tc_clip.pt` and `golden_ost.pt`, in the same directory, hold what the code of TC-CLIP and of OST computes with
-small random weights.
+`golden_tc_clip.pt`, `golden_ost.pt` and `golden_clip_fsar.pt`, in the same directory, hold what the code of TC-CLIP, of
+OST and of CLIP-FSAR computes with small random weights.
 """
 
 import os
@@ -56,18 +60,28 @@ def read_golden():
     return torch.load(golden_folder() / "golden_stdd.pt", weights_only=True)
 
 
-@lru_cache(maxsize=1)
-def read_golden_tc_clip():
-    recording = torch.load(golden_folder() / "golden_tc_clip.pt", weights_only=True)
-    for name in recording.pop("continued_in", []):
-        for entry, content in torch.load(golden_folder() / name, weights_only=True).items():
+def read_parts(name):
+    """A recording with those of its entries that are in further files."""
+    recording = torch.load(golden_folder() / name, weights_only=True)
+    for part in recording.pop("continued_in", []):
+        for entry, content in torch.load(golden_folder() / part, weights_only=True).items():
             recording[entry] |= content
     return recording
 
 
 @lru_cache(maxsize=1)
+def read_golden_tc_clip():
+    return read_parts("golden_tc_clip.pt")
+
+
+@lru_cache(maxsize=1)
 def read_golden_ost():
     return torch.load(golden_folder() / "golden_ost.pt", weights_only=True)
+
+
+@lru_cache(maxsize=1)
+def read_golden_clip_fsar():
+    return read_parts("golden_clip_fsar.pt")
 
 
 def vision_type(name):
@@ -92,6 +106,16 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("ost_solver_case", list(read_golden_ost()["solver"]))
     if "ost_loss_case" in metafunc.fixturenames:
         metafunc.parametrize("ost_loss_case", range(len(read_golden_ost()["loss"])))
+    if "fsar_case" in metafunc.fixturenames:
+        metafunc.parametrize("fsar_case", list(read_golden_clip_fsar()["cases"]))
+    for fixture, training in (("fsar_train_case", True), ("fsar_eval_case", False)):
+        if fixture in metafunc.fixturenames:
+            cases = read_golden_clip_fsar()["cases"]
+            metafunc.parametrize(fixture, [name for name, case in cases.items() if case["training"] == training])
+    if "otam_case" in metafunc.fixturenames:
+        metafunc.parametrize("otam_case", range(len(read_golden_clip_fsar()["otam"])))
+    if "transformer_case" in metafunc.fixturenames:
+        metafunc.parametrize("transformer_case", list(read_golden_clip_fsar()["temporal_transformer"]))
 
 
 @pytest.fixture(scope="session")
@@ -107,6 +131,11 @@ def golden_tc_clip():
 @pytest.fixture(scope="session")
 def golden_ost():
     return read_golden_ost()
+
+
+@pytest.fixture(scope="session")
+def golden_clip_fsar():
+    return read_golden_clip_fsar()
 
 
 @pytest.fixture(scope="session")

@@ -101,3 +101,14 @@ def test_ost():
     assert [way for name, way in names if name == "3 videos, 2 frames"] == ["plain", "ours"]
     losses = done.stdout.partition("Losses of a step: ")[2].splitlines()[0].split(", ")
     assert losses[0] == losses[1]
+
+
+def test_episodes():
+    done = run("episodes", "--queries", 2, "--way", 3, "--frames", 4, 2, "--repeat", 1)
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if line[:2] == "| "]
+    names = [row[:2] for row in rows if "---" not in row[0]]
+    for what in ("2 x 3 x 4 x 4", "2 x 3 x 2 x 2"):
+        ways = [way for name, way in names if name == what]
+        assert ways == ["cell by cell", "ours", "ours, both ways in one call"]
+    assert all(float(figure) < 1e-5 for row in rows if row[1].startswith("ours") for figure in row[4:])
