@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from test_episodes import run_episodes
 from train_net import start_phase
 
 from slowfast.config.node import CfgNode
+from slowfast.datasets.annotation import VideoRecord
 from slowfast.datasets.build import build_pool, build_pool_loader
 from slowfast.datasets.inputs import inputs_sha256
 from slowfast.datasets.pool import VideoPool
+from slowfast.datasets.types import Split
 from slowfast.engine.build import read_test_weights
 from slowfast.engine.evaluator import EvalConfig, gather_bad, score_videos
 from slowfast.engine.launch import ProcessContext, first_on_machine
@@ -62,7 +65,12 @@ def test(context: ProcessContext, cfg: CfgNode) -> None:
             protocol = build_protocol(cfg, views=views)
             suffix = mixture + (f"_{views}views" if len(series) > 1 else "")
             run = TestRun(cfg, context, method, weights=weights.path, ratio=ratio, suffix=suffix)
-            written = run.run(protocol, build_pool(protocol.eval_splits(), cfg=cfg))
+            splits = protocol.eval_splits()
+            written = (
+                run_episodes(run, protocol, splits[0])
+                if splits[0].episodes is not None
+                else run.run(protocol, build_pool(splits, cfg=cfg))
+            )
             found += [(ratio, *written)] if written else []
     for ratio, result, path in found if weights.ratios else ():
         accuracies = ", ".join(f"{name} {result.metrics[name]:.2f}" for name in ("top1_acc", "top5_acc"))
@@ -138,6 +146,7 @@ class TestRun:
         self.cfg, self.context, self.method = cfg, context, method
         self.weights, self.ratio, self.suffix = weights, ratio, suffix
         self.output_dir = Path(cfg.OUTPUT_DIR)
+        self.precision = test_precision(cfg, context)
         self.model_sha256 = sha256_tensors(method.checkpoint_state())
         self.inputs_sha256 = test_inputs(cfg)
 
@@ -151,7 +160,7 @@ class TestRun:
             ValueError: if none of the videos could be decoded.
         """
         folder, num_classes = self.output_dir / f"scores{self.suffix}", len(pool.label_set)
-        identity = broadcast_object(self._identity(pool))
+        identity = broadcast_object(self.identity(views=pool.views, classes=pool.label_set.names, records=pool.records))
         if self.context.rank == 0:
             ScoreStore.prepare(folder, identity=identity, num_classes=num_classes)
         barrier()
@@ -188,10 +197,9 @@ class TestRun:
         config = EvalConfig(
             clips_per_forward=max(1, cfg.TEST.BATCH_SIZE // context.local_world_size), merge=cfg.DATA.ENSEMBLE_METHOD
         )
-        precision = test_precision(cfg, context)
         meter, start = TestMeter(num_iters=len(loader)), time.perf_counter()
         bad: list[str] = []
-        scored = score_videos(self.method, loader, precision=precision, device=context.device, config=config)
+        scored = score_videos(self.method, loader, precision=self.precision, device=context.device, config=config)
         for iteration, batch in enumerate(scored):
             store.append(batch)
             bad.extend(batch.bad)
@@ -200,17 +208,17 @@ class TestRun:
                 log_json_stats(meter.iteration_stats(iteration, seconds=seconds))
         return gather_bad(bad)
 
-    def _identity(self, pool: VideoPool) -> str:
+    def identity(self, *, views: int, classes: Sequence[str], records: Sequence[VideoRecord]) -> str:
         """All that the scores depend on: an interrupted test goes on only if none of it changed."""
         cfg = self.cfg
         parts: dict[str, object] = {
             "config": numbers_hash(cfg),
-            "views": pool.views,
+            "views": views,
             "model": self.model_sha256,
             "inputs": self.inputs_sha256,
             "code": f"{code_sha256()} {sorted(package_versions().items())}",
-            "classes": pool.label_set.names,
-            "videos": [record[:2] for record in pool.records],
+            "classes": classes,
+            "videos": [record[:2] for record in records],
         }
         # Masks that are drawn anew for every batch make a test that was interrupted another one.
         if not cfg.TEST.AUTO_RESUME or cfg.MODEL.TEMPORAL_SHUFFLE_EVAL:
@@ -235,13 +243,45 @@ class TestRun:
         scores = write_split_files(folder, pool, store)
         if cfg.TEST.SAVE_RESULTS_PATH:
             self._save_matrices(pool, store)
-        metrics = protocol.summarise(scores)
-        result = RunResult(
-            metrics=metrics,
-            splits={name: _split_result(pool, name, score) for name, score in scores.items()},
+        return self.write(
+            protocol.summarise(scores),
+            {name: self.split_result(pool.members[name].split, score) for name, score in scores.items()},
             num_videos=len(pool.records),
             num_scored=num_scored,
             missing=bad,
+        )
+
+    @staticmethod
+    def split_result(split: Split, score: SplitScore) -> SplitResult:
+        """Figures of a split for results.json."""
+        return SplitResult(
+            top1_acc=score.tally.top1_acc,
+            top5_acc=score.tally.top5_acc,
+            mean_class_acc=score.tally.mean_class_acc,
+            num_videos=score.num_videos,
+            num_scored=score.num_scored,
+            num_classes=len(split.label_set),
+            num_official=split.official,
+            csv=str(split.csv),
+        )
+
+    def write(
+        self,
+        metrics: dict[str, float],
+        splits: dict[str, SplitResult],
+        *,
+        num_videos: int,
+        num_scored: int,
+        missing: tuple[str, ...],
+    ) -> tuple[RunResult, Path]:
+        """Write results.json and the last line of the log."""
+        cfg = self.cfg
+        result = RunResult(
+            metrics=metrics,
+            splits=splits,
+            num_videos=num_videos,
+            num_scored=num_scored,
+            missing=missing,
             protocol=cfg.PROTOCOL,
             dataset=cfg.SPLITS.DATASET,
             seed=cfg.RNG_SEED,
@@ -296,17 +336,3 @@ def write_split_files(folder: Path, pool: VideoPool, store: ScoreStore) -> dict[
 def _num_repeated(pool: VideoPool) -> int:
     """Rows that repeat a video; if it cannot be decoded there is one line about all of them."""
     return len(pool.records) - len({record.path for record in pool.records})
-
-
-def _split_result(pool: VideoPool, name: str, score: SplitScore) -> SplitResult:
-    split = pool.members[name].split
-    return SplitResult(
-        top1_acc=score.tally.top1_acc,
-        top5_acc=score.tally.top5_acc,
-        mean_class_acc=score.tally.mean_class_acc,
-        num_videos=score.num_videos,
-        num_scored=score.tally.num_scored,
-        num_classes=len(split.label_set),
-        num_official=split.official,
-        csv=str(split.csv),
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from slowfast.config.node import CfgNode
-from slowfast.datasets.build import build_mixup, build_split_loader
+from slowfast.datasets.build import build_episode_plan, build_mixup, build_plan_loader, build_split_loader
+from slowfast.datasets.episodes import EpisodePlan
+from slowfast.datasets.label_set import LabelSet
 from slowfast.datasets.train_loader import TrainLoader
-from slowfast.datasets.types import Split, VideoBatch
+from slowfast.datasets.types import Mode, Split, VideoBatch
 from slowfast.engine.build import (
+    build_episode_head,
     build_lr_schedule,
     build_optimizer,
     build_step,
@@ -31,6 +34,7 @@ from slowfast.engine.build import (
 from slowfast.engine.checkpoint import read_checkpoint, resume
 from slowfast.engine.checkpoint_files import Manifest, checkpoint_folder, find_resumable, set_checkpoints_aside
 from slowfast.engine.complexity import describe
+from slowfast.engine.episodes import evaluate_episodes
 from slowfast.engine.evaluator import EvalConfig, gather_tally, score_videos
 from slowfast.engine.launch import ProcessContext, first_on_machine
 from slowfast.engine.licenses import binding_licenses, tell_licenses
@@ -71,7 +75,8 @@ def train(context: ProcessContext, cfg: CfgNode) -> None:
     protocol = build_protocol(cfg)
     train_split, val_split = protocol.train_split(), protocol.val_split()
     loader = TrainLoader(split_loader(cfg, context, train_split))
-    val_loader = split_loader(cfg, context, val_split)
+    plan = build_episode_plan(val_split, cfg=cfg) if val_split.episodes is not None else None
+    val_loader = split_loader(cfg, context, val_split) if plan is None else plan_loader(cfg, context, plan, mode="val")
     mix = build_mixup(cfg, len(train_split.label_set))
     with first_on_machine(context):
         method = build_method(cfg, train_split.label_set, device=context.device)
@@ -91,10 +96,12 @@ def train(context: ProcessContext, cfg: CfgNode) -> None:
             writer = stack.enter_context(TensorboardWriter(folder))
         validated = _validated_before(cfg, start)
         meter = ValMeter(max_epoch=cfg.SOLVER.MAX_EPOCH, best=least_errors(validated.values()))
-        validate = _validation(
-            cfg, context, method, val_loader, meter=meter, num_classes=len(val_split.label_set), steps=len(loader),
-            writer=writer,
-        )  # fmt: skip
+        score = (
+            _video_errors(cfg, context, method, val_loader, num_classes=len(val_split.label_set))
+            if plan is None
+            else _episode_errors(cfg, context, method, val_loader, plan=plan, label_set=val_split.label_set)
+        )
+        validate = _validation(cfg, score, meter=meter, batches=len(val_loader), steps=len(loader), writer=writer)
         if cfg.VAL_MODE:
             validate(max(start.epoch - 1, 0))
             return
@@ -213,34 +220,83 @@ def _validated_before(cfg: CfgNode, start: Progress) -> dict[int, dict[str, floa
     return {epoch: errors for epoch, errors in broadcast_object(found).items() if epoch < start.epoch}
 
 
-def _validation(
-    cfg: CfgNode,
-    context: ProcessContext,
-    method: Method,
-    loader: DataLoader[VideoBatch],
-    *,
-    meter: ValMeter,
-    num_classes: int,
-    steps: int,
-    writer: TensorboardWriter | None,
-) -> Callable[[int], None]:
-    """Make the function that scores the validation split; ``steps`` is the number of training steps per epoch."""
+def _video_errors(
+    cfg: CfgNode, context: ProcessContext, method: Method, loader: DataLoader[VideoBatch], *, num_classes: int
+) -> Callable[[], tuple[float, float]]:
+    """Make the function that scores the validation split video by video; it gives the top-1 and top-5 error."""
     config = EvalConfig(clips_per_forward=max(1, cfg.TRAIN.BATCH_SIZE // context.local_world_size))
     precision = Precision(context.device.type)
 
-    def validate(epoch: int) -> None:
-        start = time.perf_counter()
+    def score() -> tuple[float, float]:
         tally = Tally(num_classes)
         bad: list[str] = []
         for batch in score_videos(method, loader, precision=precision, device=context.device, config=config):
             tally.add(batch.logits, batch.label)
             bad.extend(batch.bad)
         tally, _ = gather_tally(tally, bad)
+        return 100.0 - tally.top1_acc, 100.0 - tally.top5_acc
+
+    return score
+
+
+def _episode_errors(
+    cfg: CfgNode,
+    context: ProcessContext,
+    method: Method,
+    loader: DataLoader[VideoBatch],
+    *,
+    plan: EpisodePlan,
+    label_set: LabelSet,
+) -> Callable[[], tuple[float, float]]:
+    """Make the function that scores the episodes of the validation split; it gives the top-1 and top-5 error."""
+    config = EvalConfig(clips_per_forward=max(1, cfg.TEST.BATCH_SIZE // context.local_world_size))
+    head = build_episode_head(cfg, method, label_set)
+
+    def score() -> tuple[float, float]:
+        counts, _ = evaluate_episodes(
+            method,
+            head,
+            plan,
+            loader,
+            num_frames=cfg.DATA.NUM_FRAMES,
+            num_classes=len(label_set),
+            device=context.device,
+            config=config,
+            memo_bytes=cfg.EPISODES.MEMO_GB * 1e9,
+        )
+        return 100.0 - counts.episodes.accuracy, 100.0 - counts.tally.top5_acc
+
+    return score
+
+
+def _validation(
+    cfg: CfgNode,
+    score: Callable[[], tuple[float, float]],
+    *,
+    meter: ValMeter,
+    batches: int,
+    steps: int,
+    writer: TensorboardWriter | None,
+) -> Callable[[int], None]:
+    """Make the function that scores the validation split after an epoch and reports.
+
+    Args:
+        cfg: the resolved configuration.
+        score: gives the top-1 and top-5 error.
+        meter: of the run.
+        batches: of the split, on this process.
+        steps: of a training epoch.
+        writer: of TensorBoard.
+    """
+
+    def validate(epoch: int) -> None:
+        start = time.perf_counter()
+        top1_err, top5_err = score()
         stats = meter.epoch_stats(
             epoch,
-            top1_err=100.0 - tally.top1_acc,
-            top5_err=100.0 - tally.top5_acc,
-            seconds=(time.perf_counter() - start) / max(1, len(loader)),
+            top1_err=top1_err,
+            top5_err=top5_err,
+            seconds=(time.perf_counter() - start) / max(1, batches),
         )
         log_json_stats(stats, cfg.OUTPUT_DIR)
         if writer is not None:
@@ -250,7 +306,7 @@ def _validation(
     return validate
 
 
-def split_loader(cfg: CfgNode, context: ProcessContext, split: Split) -> DataLoader[VideoBatch]:
+def split_loader(cfg: CfgNode, context: ProcessContext, split: Split) -> DataLoader[Any]:
     """The loader of this process's share of a split."""
     return build_split_loader(
         split,
@@ -258,4 +314,19 @@ def split_loader(cfg: CfgNode, context: ProcessContext, split: Split) -> DataLoa
         rank=context.rank,
         world_size=context.world_size,
         local_world_size=context.local_world_size,
+    )
+
+
+def plan_loader(
+    cfg: CfgNode, context: ProcessContext, plan: EpisodePlan, *, mode: Mode, skip: Collection[int] = ()
+) -> DataLoader[VideoBatch]:
+    """The loader of this process's share of the clips that episodes are made of."""
+    return build_plan_loader(
+        plan,
+        mode=mode,
+        cfg=cfg,
+        rank=context.rank,
+        world_size=context.world_size,
+        local_world_size=context.local_world_size,
+        skip=skip,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from slowfast.config.identity import cfg_to_yaml, changed_training_keys
 from slowfast.config.node import CfgNode, ConfigError
 from slowfast.config.shown import shown
 from slowfast.datasets.inputs import inputs_sha256
+from slowfast.datasets.label_set import LabelSet
 from slowfast.datasets.types import Split
 from slowfast.engine.average import patch_state
 from slowfast.engine.checkpoint import Checkpoint, check_activation, read_checkpoint
@@ -36,6 +37,7 @@ from slowfast.methods.base import Method
 from slowfast.models.clip.experts import experts_like_clip
 from slowfast.models.clip.layouts import CLIP_PREFIX
 from slowfast.models.clip.weights import read_clip
+from slowfast.models.episode_heads import EpisodeHead, OtamHead, PrototypeHead
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -106,6 +108,25 @@ def _learning_rate_factors(cfg: CfgNode) -> dict[str, float] | None:
     if all(factor == 1.0 for factor in factors.values()):
         return None
     return {**factors, "routing": model.ROUTING_FINETUNE_FACTOR}
+
+
+def build_episode_head(cfg: CfgNode, method: Method, label_set: LabelSet) -> EpisodeHead:
+    """Build what EPISODES.HEAD names: the comparison of queries with supports.
+
+    Args:
+        cfg: the resolved configuration.
+        method: the unwrapped method, which may have a head of its own.
+        label_set: classes of the videos.
+
+    Raises:
+        ValueError: if the method has none.
+    """
+    heads: dict[str, Callable[[], EpisodeHead]] = {
+        "own": lambda: method.episode_head(label_set),
+        "prototype": PrototypeHead,
+        "otam": lambda: OtamHead(smoothing=cfg.EPISODES.SMOOTHING),
+    }
+    return heads[cfg.EPISODES.HEAD]()
 
 
 def build_step(

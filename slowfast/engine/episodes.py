@@ -14,12 +14,13 @@ from tqdm import tqdm
 
 from slowfast.datasets.episodes import EpisodePlan
 from slowfast.datasets.types import VideoBatch
-from slowfast.engine.evaluator import EvalConfig, ScoredBatch, score_videos
+from slowfast.engine.complexity import synthetic_clip
+from slowfast.engine.evaluator import EvalConfig, ScoredBatch, gather_bad, score_videos
 from slowfast.engine.precision import Precision
 from slowfast.methods.base import Method
 from slowfast.models.episode_heads import Descriptions, EpisodeHead
 from slowfast.protocols.metrics import EpisodeTally, Tally, topk_correct
-from slowfast.utils.distributed import is_master
+from slowfast.utils.distributed import all_gather_objects, get_rank, get_world_size, is_master
 
 Features = Callable[[NDArray[np.int64]], Tensor]
 """Ids of clips -> their frame features, (V, T, E), fp32, on the CPU."""
@@ -160,6 +161,102 @@ def _rows(rows: Descriptions, start: int, size: int) -> Descriptions:
     return {name: value[start : start + size] for name, value in rows.items()}
 
 
+def feature_size(method: Method, *, num_frames: int, side: int, device: torch.device) -> tuple[int, int]:
+    """Frames and width of a clip's features, T and E, found out by encoding a grey one."""
+    was_training = method.training
+    method.eval()
+    try:
+        with torch.inference_mode():
+            shape = method.frame_features(synthetic_clip(num_frames=num_frames, side=side).to(device)).shape
+    finally:
+        method.train(was_training)
+    return shape[1], shape[2]
+
+
+def evaluate_episodes(
+    method: Method,
+    head: EpisodeHead,
+    plan: EpisodePlan,
+    loader: Iterable[VideoBatch],
+    *,
+    num_frames: int,
+    num_classes: int,
+    device: torch.device,
+    config: EvalConfig,
+    memo_bytes: float,
+) -> tuple[EpisodeCounts, tuple[str, ...]]:
+    """Encode the clips of a plan and score its episodes, both shared among the processes; all in memory, in fp32.
+
+    Args:
+        method: the unwrapped method; its mode is restored at the end.
+        head: compares queries with supports.
+        plan: the episodes.
+        loader: this process's share of their clips.
+        num_frames: of a clip, T.
+        num_classes: K, of the label set.
+        device: where the method lies.
+        config: how to encode.
+        memo_bytes: as for `score_episodes`.
+
+    Returns:
+        The counts of all processes, and one line for each video that could not be decoded; the same on every process.
+
+    Raises:
+        ValueError: if no episode can be made of the videos that could be decoded.
+    """
+    found: list[tuple[Tensor, Tensor]] = []
+    bad: list[str] = []
+    for batch in encode_clips(method, loader, precision=Precision(device.type), device=device, config=config):
+        bad.extend(batch.bad)
+        if len(batch.video_id):
+            found.append((batch.video_id, batch.logits))
+    parts = [part for rank in all_gather_objects(found) for part in rank]
+    lines = gather_bad(bad)
+    clips = torch.cat([ids for ids, _ in parts] or [torch.empty(0, dtype=torch.int64)]).numpy()
+    complete = complete_episodes(plan, clips, bad=lines)
+    table = torch.cat([features for _, features in parts])
+    place = np.empty(len(plan.records), dtype=np.int64)
+    place[clips] = np.arange(len(clips))
+
+    def features(wanted: NDArray[np.int64]) -> Tensor:
+        return table[torch.from_numpy(place[wanted])].unflatten(1, (num_frames, -1))
+
+    counts = EpisodeCounts(plan, num_classes=num_classes)
+    own = complete[get_rank() :: get_world_size()]
+    was_training = method.training
+    method.eval()
+    try:
+        for batch in score_episodes(head, plan, features, episodes=own, device=device, memo_bytes=memo_bytes):
+            counts.add(batch.video_id, batch.logits)
+    finally:
+        method.train(was_training)
+    total = EpisodeCounts(plan, num_classes=num_classes)
+    for part in all_gather_objects((counts.tally, counts.episodes)):
+        total.merge(*part)
+    return total, lines
+
+
+def complete_episodes(plan: EpisodePlan, clips: NDArray[np.int64], *, bad: Sequence[str]) -> NDArray[np.int64]:
+    """Episodes that can be made of the clips that were encoded, increasing.
+
+    Args:
+        plan: the episodes.
+        clips: ids of the clips.
+        bad: one line for each video that could not be decoded.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    complete = plan.complete(clips)
+    if not len(complete):
+        first = f"; the first: {bad[0]}" if bad else ""
+        raise ValueError(
+            f"none of the {len(plan)} episodes is complete: {len(clips)} of the {len(plan.used)} clips that they take "
+            f"could be decoded{first}"
+        )
+    return complete
+
+
 class EpisodeCounts:
     """Right answers by episode, and by class of the label set.
 
@@ -181,6 +278,11 @@ class EpisodeCounts:
         self.tally.add(logits, label)
         self.episodes.add(right)
         return right
+
+    def merge(self, tally: Tally, episodes: EpisodeTally) -> None:
+        """Add the counts of other episodes."""
+        self.tally.merge(tally)
+        self.episodes.merge(episodes)
 
     def queries(self, number: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The queries of episodes one by one: ids and labels (E * Q,), scores of all classes (E * Q, K).

@@ -30,7 +30,13 @@ def build_method(
     Raises:
         ValueError: if the method is unknown, or its weights or text files are not usable.
     """
-    return resolve(METHODS, cfg.METHOD, key="METHOD")(cfg, label_set, training=training, device=torch.device(device))
+    build = resolve(METHODS, cfg.METHOD, key="METHOD")
+    method: Method = build(cfg, label_set, training=training, device=torch.device(device))
+    if training and cfg.EPISODES.TRAIN and not method.learns_from_episodes:
+        raise ValueError(
+            f"EPISODES.TRAIN: True, but METHOD {cfg.METHOD!r} learns from videos one by one; allowed: False"
+        )
+    return method
 
 
 def text_files(cfg: CfgNode, label_set: LabelSet) -> list[str | Path]:

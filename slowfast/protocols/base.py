@@ -12,16 +12,31 @@ from slowfast.protocols.metrics import EpisodeTally, Tally
 
 
 @dataclass(frozen=True, kw_only=True)
+class EpisodeScore:
+    """How a model did in episodes."""
+
+    tally: EpisodeTally
+    num_episodes: int
+    """Episodes that were drawn, scored or not."""
+    num_encoded: int
+    """Videos that were decoded and encoded."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SplitScore:
     """How a model did on one split."""
 
     tally: Tally
+    """Right and wrong answers; in episodes a query counts each time that one takes it."""
     num_videos: int
     """Videos that the split lists, scored or not."""
-    episodes: EpisodeTally | None = None
-    """Of a split that is scored in episodes: `tally` counts a query each time that one takes it."""
-    num_episodes: int = 0
-    """Episodes that were drawn, scored or not."""
+    episodes: EpisodeScore | None = None
+    """Of a split that is scored in episodes."""
+
+    @property
+    def num_scored(self) -> int:
+        """Videos that were decoded and scored."""
+        return self.tally.num_scored if self.episodes is None else self.episodes.num_encoded
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,13 +78,14 @@ class Episodic(EvalProtocol):
         """Mean accuracy over the episodes and half of its 95 % interval; accuracy over the queries of each class."""
         (score,) = scores.values()
         assert score.episodes is not None, "scores of episodes"
+        episodes = score.episodes.tally
         return {
-            "top1_acc": score.episodes.accuracy,
-            "top1_ci95": score.episodes.interval,
+            "top1_acc": episodes.accuracy,
+            "top1_ci95": episodes.interval,
             "top5_acc": score.tally.top5_acc,
             "mean_class_acc": score.tally.mean_class_acc,
-            "num_episodes": float(score.episodes.num_episodes),
-            "coverage": 100.0 * score.episodes.num_episodes / score.num_episodes,
+            "num_episodes": float(episodes.num_episodes),
+            "coverage": 100.0 * episodes.num_episodes / score.episodes.num_episodes,
         }
 
     @classmethod

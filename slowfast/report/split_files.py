@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -18,6 +18,7 @@ from slowfast.utils.io import atomic_write_text, atomic_writer
 PREDICTIONS_FILE = "predictions.csv"
 PER_CLASS_FILE = "per_class.csv"
 CONFUSION_FILE = "confusion.csv"
+EPISODES_FILE = "episodes.csv"
 
 
 class SplitFiles:
@@ -70,6 +71,18 @@ class SplitFiles:
         self._file.write(_csv_lines(rows).encode())
 
 
+def write_episodes(path: str | Path, rows: Iterable[tuple[int, int]], *, num_queries: int) -> None:
+    """Write how many answers of each episode are right, for comparisons episode by episode.
+
+    Args:
+        path: the file.
+        rows: number of an episode, and its right answers.
+        num_queries: answers of each.
+    """
+    lines = [("episode", "right", "queries"), *((number, right, num_queries) for number, right in rows)]
+    atomic_write_text(path, _csv_lines(lines))
+
+
 def remove_other_splits(folder: str | Path, names: Sequence[str]) -> None:
     """Remove the files of splits that an earlier test of the same folder had; whatever is not ours stays.
 
@@ -79,7 +92,7 @@ def remove_other_splits(folder: str | Path, names: Sequence[str]) -> None:
     """
     for other in Path(folder).glob("*/"):
         if other.name not in names and not other.is_symlink():
-            for name in (PREDICTIONS_FILE, PER_CLASS_FILE, CONFUSION_FILE):
+            for name in (PREDICTIONS_FILE, PER_CLASS_FILE, CONFUSION_FILE, EPISODES_FILE):
                 (other / name).unlink(missing_ok=True)
             if not any(other.iterdir()):
                 other.rmdir()

@@ -103,19 +103,15 @@ class _FeedForward(nn.Module):
         return transformed
 
 
-class _Dropout(nn.Module):
+class _Dropout(nn.Dropout):
     """Dropout whose draws on many processes are those of one process with the whole batch."""
-
-    def __init__(self, share: float) -> None:
-        super().__init__()
-        self.share = share
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop numbers in training, (N, ...) -> (N, ...)."""
-        if not self.training or not self.share:
+        if not self.training or not self.p:
             return x
 
         def draw(rows: int) -> Tensor:
-            return F.dropout(torch.ones((rows, *x.shape[1:]), dtype=x.dtype, device=x.device), self.share)
+            return F.dropout(torch.ones((rows, *x.shape[1:]), dtype=x.dtype, device=x.device), self.p)
 
         return x * shard_draw(draw, len(x))
