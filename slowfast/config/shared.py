@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from slowfast.config.node import CfgNode
+from slowfast.config.values import EPISODE_PROTOCOLS
 
 STDD_KEYS: dict[str, Any] = {
     "MODEL.TEMPORAL_MODELING_TYPE": None,
@@ -63,6 +64,11 @@ def clip_options(cfg: CfgNode) -> dict[str, Any]:
         "compile": cfg.TRAIN.COMPILE,
         "seed": cfg.RNG_SEED,
     }
+
+
+def scores_episodes(cfg: CfgNode) -> bool:
+    """Whether tests are of episodes, not of single videos."""
+    return cfg.PROTOCOL in EPISODE_PROTOCOLS
 
 
 def refuse_foreign(cfg: CfgNode, foreign: Mapping[str, Any]) -> None:

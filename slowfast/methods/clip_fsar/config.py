@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slowfast.config.node import CfgNode
-from slowfast.config.shared import STDD_KEYS, ClipOptions, clip_options, refuse_foreign
-from slowfast.config.values import EPISODE_PROTOCOLS
+from slowfast.config.shared import STDD_KEYS, ClipOptions, clip_options, refuse_foreign, scores_episodes
 
 _FOREIGN = {
     **STDD_KEYS,
@@ -110,5 +109,5 @@ class ClipFsarConfig(ClipOptions):
             prompt=own.PROMPT,
             smoothing=episodes.SMOOTHING,
             trains_on_episodes=episodes.TRAIN,
-            own_head=cfg.PROTOCOL in EPISODE_PROTOCOLS and episodes.HEAD == "own",
+            own_head=scores_episodes(cfg) and episodes.HEAD == "own",
         )
