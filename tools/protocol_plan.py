@@ -13,7 +13,7 @@ from typing import Any
 
 from slowfast.config.node import CfgNode, ConfigError
 from slowfast.config.redaction import redact
-from slowfast.datasets.build import build_dataset, build_pool
+from slowfast.datasets.build import build_pool, check_split
 from slowfast.datasets.prepared import read_manifest
 from slowfast.datasets.traits import read_traits
 from slowfast.engine.average_run import averaged_file
@@ -135,7 +135,7 @@ def check_jobs(planned: Sequence[PlannedJob]) -> None:
             protocol = build_protocol(plan.train)
             for split in (protocol.train_split(), protocol.val_split()):
                 if not plan.has_results:
-                    build_dataset(split, cfg=plan.train)
+                    check_split(split, cfg=plan.train)
             init = plan.train.TRAIN.CUSTOM_LOAD_FILE if plan.train.TRAIN.CUSTOM_LOAD else None
             if init and not Path(init).is_file():
                 raise ValueError(f"--init: {init}: no such file")
@@ -143,6 +143,8 @@ def check_jobs(planned: Sequence[PlannedJob]) -> None:
             splits = build_protocol(plan.test).eval_splits()
             if not plan.has_results:
                 build_pool(splits, cfg=plan.test)
+                for split in splits:
+                    check_split(split, cfg=plan.test)
             weights = plan.test.TEST.CUSTOM_LOAD_FILE if plan.test.TEST.CUSTOM_LOAD else None
             if not weights and last_checkpoint(plan.folder, task=plan.test.TASK):
                 # a test without weights takes the last checkpoint of its folder

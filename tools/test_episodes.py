@@ -178,6 +178,8 @@ def _report(
         _save_matrices(run, plan, (scores for _, _, scores in store.chunks()))
     episodes = EpisodeScore(tally=counts.episodes, num_episodes=len(plan), num_encoded=num_encoded)
     score = SplitScore(tally=counts.tally, num_videos=len(plan.used), episodes=episodes)
+    found = counts.episodes
+    logger.info("Mean over %d episodes: %.2f +- %.2f %%", found.num_episodes, found.accuracy, found.interval)
     return run.write(
         protocol.summarise({split.name: score}),
         {split.name: run.split_result(split, score)},

@@ -82,6 +82,20 @@ def build_split_loader(
     return VideoLoader(dataset, batch_size=per_rank, sampler=EvalSampler(len(dataset), rank, world_size), **options)
 
 
+def check_split(split: Split, *, cfg: "CfgNode") -> None:
+    """Find out before a run whether a split can be read, and its episodes drawn.
+
+    Raises:
+        ValueError: one line naming the key, or the file and its line.
+    """
+    if split.episodes is None:
+        build_dataset(split, cfg=cfg)
+    elif split.mode == "train":
+        build_episode_dataset(split, cfg=cfg)
+    else:
+        build_episode_plan(split, cfg=cfg)
+
+
 def build_pool(splits: Sequence[Split], *, cfg: "CfgNode") -> VideoPool:
     """Read the annotation files of test splits and join them.
 
