@@ -17,7 +17,7 @@ from slowfast.datasets.build import build_dataset, build_pool
 from slowfast.datasets.prepared import read_manifest
 from slowfast.datasets.traits import read_traits
 from slowfast.engine.average_run import averaged_file
-from slowfast.engine.checkpoint_files import checkpoint_path, last_checkpoint
+from slowfast.engine.checkpoint_files import best_path, checkpoint_path, last_checkpoint
 from slowfast.methods.build import text_files
 from slowfast.protocols.base import Job, TableRequest
 from slowfast.protocols.build import build_protocol, protocol_class
@@ -144,8 +144,9 @@ def check_jobs(planned: Sequence[PlannedJob]) -> None:
             if not plan.has_results:
                 build_pool(splits, cfg=plan.test)
             weights = plan.test.TEST.CUSTOM_LOAD_FILE if plan.test.TEST.CUSTOM_LOAD else None
-            if not weights and last_checkpoint(plan.folder, task=plan.test.TASK):
-                # a test without weights takes the last checkpoint of its folder
+            best = best_path(plan.folder, task=plan.test.TASK)
+            if not weights and (best.is_file() or last_checkpoint(plan.folder, task=plan.test.TASK)):
+                # a test without weights takes the last checkpoint of its folder, or the best
                 raise ValueError(f"{plan.folder}: holds checkpoints, so it is not for raw CLIP; change OUTPUT_DIR")
             is_made = weights in {str(other.trained) for other in planned}
             if weights and not is_made and not Path(weights).is_file():
@@ -265,6 +266,13 @@ def _resolve(base: CfgNode, options: Mapping[str, Any], job: Job) -> CfgNode:
 def _trained_weights(cfg: CfgNode) -> Path:
     """The file that is tested after a training."""
     last = cfg.SOLVER.MAX_EPOCH
+    if cfg.TRAIN.KEEP_BEST and cfg.AVERAGE.METHOD:
+        raise ConfigError(
+            f"TRAIN.KEEP_BEST: True tests the best epoch, AVERAGE.METHOD {cfg.AVERAGE.METHOD!r} a mean of several; "
+            "set it False, or AVERAGE.METHOD ''"
+        )
+    if cfg.TRAIN.KEEP_BEST:
+        return best_path(cfg.OUTPUT_DIR, task=cfg.TASK)
     if not cfg.AVERAGE.METHOD:
         return checkpoint_path(cfg.OUTPUT_DIR, last - 1, task=cfg.TASK)
     end = cfg.AVERAGE.END or last

@@ -90,7 +90,8 @@ def train(context: ProcessContext, cfg: CfgNode) -> None:
             folder = Path(cfg.OUTPUT_DIR) / (cfg.TENSORBOARD.LOG_DIR or "tensorboard")
             writer = stack.enter_context(TensorboardWriter(folder))
         validated = _validated_before(cfg, start)
-        meter = ValMeter(max_epoch=cfg.SOLVER.MAX_EPOCH, best=least_errors(validated.values()))
+        best = least_errors(validated.values())
+        meter = ValMeter(max_epoch=cfg.SOLVER.MAX_EPOCH, best=best, alone=cfg.VAL_MODE)
         validate = _validation(
             cfg, context, method, val_loader, meter=meter, num_classes=len(val_split.label_set), steps=len(loader),
             writer=writer,
