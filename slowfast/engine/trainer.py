@@ -30,6 +30,7 @@ from slowfast.engine.meters import read_validations
 from slowfast.engine.optim import set_learning_rate
 from slowfast.engine.progress import Progress
 from slowfast.engine.replay import save_replay
+from slowfast.engine.running_statistics import average_running_statistics
 from slowfast.engine.step import Step
 from slowfast.engine.train_config import TrainConfig
 from slowfast.methods.base import Method
@@ -171,6 +172,7 @@ class Trainer:
 
     def _validate(self, epoch: int) -> None:
         if self.validate is not None and self._is_validated(epoch):
+            average_running_statistics(self.method)
             seed_everything(derive_seed(self.config.seed, "validation", epoch))
             self.validate(epoch)
 
@@ -261,6 +263,8 @@ class Trainer:
             raise Interrupted(decision - _SAVE, where)
 
     def _save(self, path: Path, progress: Progress) -> None:
+        """Write a checkpoint; every process calls it at the same place, and rank 0 writes."""
+        average_running_statistics(self.method)
         save_checkpoint(
             path,
             progress=progress,
