@@ -132,13 +132,30 @@ def _train(context: ProcessContext, plan: PlannedJob) -> None:
     if context.rank == 0:
         _record_training(plan, finished=False)
         atomic_write_text(plan.folder / "config.yaml", cfg_to_yaml(cfg))
+        _warn_of_choice(plan)
     train_net.train(context, cfg)
     barrier()
     if context.rank == 0:
         if cfg.AVERAGE.METHOD:
             _average(cfg, plan.trained.parent)
+        if not plan.trained.is_file():
+            raise ValueError(
+                f"{plan.trained}: the training left no such file (TRAIN.KEEP_BEST, for a training that began without "
+                f"it?); see {plan.folder / 'stdout.log'}, or remove {plan.folder} to train again"
+            )
         _record_training(plan, finished=True)
     barrier()
+
+
+def _warn_of_choice(plan: PlannedJob) -> None:
+    """Say where the best epoch is chosen on the videos that are tested, as few-shot lists have it."""
+    if plan.train is None or plan.test is None or not plan.train.TRAIN.KEEP_BEST:
+        return
+    chosen_on = build_protocol(plan.train).val_split().csv
+    if chosen_on in {split.csv for split in build_protocol(plan.test).eval_splits()}:
+        logger.warning(
+            "TRAIN.KEEP_BEST: %s chooses the epoch, and is tested too: its figures will be too high", chosen_on
+        )
 
 
 def _average(cfg: CfgNode, folder: Path) -> None:

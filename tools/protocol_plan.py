@@ -17,7 +17,7 @@ from slowfast.datasets.build import build_pool, check_split
 from slowfast.datasets.prepared import read_manifest
 from slowfast.datasets.traits import read_traits
 from slowfast.engine.average_run import averaged_file
-from slowfast.engine.checkpoint_files import checkpoint_path, last_checkpoint
+from slowfast.engine.checkpoint_files import best_path, checkpoint_path, last_checkpoint
 from slowfast.methods.build import text_files
 from slowfast.protocols.base import Job, TableRequest
 from slowfast.protocols.build import build_protocol, protocol_class
@@ -132,29 +132,36 @@ def check_jobs(planned: Sequence[PlannedJob]) -> None:
     """
     for plan in planned:
         if plan.train is not None:
-            protocol = build_protocol(plan.train)
-            for split in (protocol.train_split(), protocol.val_split()):
-                if not plan.has_results:
-                    check_split(split, cfg=plan.train)
-            init = plan.train.TRAIN.CUSTOM_LOAD_FILE if plan.train.TRAIN.CUSTOM_LOAD else None
-            if init and not Path(init).is_file():
-                raise ValueError(f"--init: {init}: no such file")
+            _check_training(plan.train, plan)
         if plan.test is not None:
-            splits = build_protocol(plan.test).eval_splits()
-            if not plan.has_results:
-                build_pool(splits, cfg=plan.test)
-                for split in splits:
-                    check_split(split, cfg=plan.test)
-            weights = plan.test.TEST.CUSTOM_LOAD_FILE if plan.test.TEST.CUSTOM_LOAD else None
-            if not weights and last_checkpoint(plan.folder, task=plan.test.TASK):
-                # a test without weights takes the last checkpoint of its folder
-                raise ValueError(f"{plan.folder}: holds checkpoints, so it is not for raw CLIP; change OUTPUT_DIR")
-            is_made = weights in {str(other.trained) for other in planned}
-            if weights and not is_made and not Path(weights).is_file():
-                raise ValueError(f"--weights: {weights}: no such file; or {RAW_CLIP} for raw CLIP")
+            _check_test(plan.test, plan, made={str(other.trained) for other in planned})
         for cfg in (plan.train, plan.test):
             if cfg is not None:
                 _check_texts(cfg, plan)
+
+
+def _check_training(cfg: CfgNode, plan: PlannedJob) -> None:
+    protocol = build_protocol(cfg)
+    for split in (protocol.train_split(), protocol.val_split()):
+        if not plan.has_results:
+            check_split(split, cfg=cfg)
+    init = cfg.TRAIN.CUSTOM_LOAD_FILE if cfg.TRAIN.CUSTOM_LOAD else None
+    if init and not Path(init).is_file():
+        raise ValueError(f"--init: {init}: no such file")
+
+
+def _check_test(cfg: CfgNode, plan: PlannedJob, *, made: Collection[str]) -> None:
+    splits = build_protocol(cfg).eval_splits()
+    if not plan.has_results:
+        build_pool(splits, cfg=cfg)
+        for split in splits:
+            check_split(split, cfg=cfg)
+    weights = cfg.TEST.CUSTOM_LOAD_FILE if cfg.TEST.CUSTOM_LOAD else None
+    if not weights and last_checkpoint(plan.folder, task=cfg.TASK):
+        # a test without weights takes the last checkpoint of its folder
+        raise ValueError(f"{plan.folder}: holds checkpoints, so it is not for raw CLIP; change OUTPUT_DIR")
+    if weights and weights not in made and not Path(weights).is_file():
+        raise ValueError(f"--weights: {weights}: no such file; or {RAW_CLIP} for raw CLIP")
 
 
 def _check_texts(cfg: CfgNode, plan: PlannedJob) -> None:
@@ -267,6 +274,13 @@ def _resolve(base: CfgNode, options: Mapping[str, Any], job: Job) -> CfgNode:
 def _trained_weights(cfg: CfgNode) -> Path:
     """The file that is tested after a training."""
     last = cfg.SOLVER.MAX_EPOCH
+    if cfg.TRAIN.KEEP_BEST and cfg.AVERAGE.METHOD:
+        raise ConfigError(
+            f"TRAIN.KEEP_BEST: True tests the best epoch, AVERAGE.METHOD {cfg.AVERAGE.METHOD!r} a mean of several; "
+            "set it False, or AVERAGE.METHOD ''"
+        )
+    if cfg.TRAIN.KEEP_BEST:
+        return best_path(cfg.OUTPUT_DIR, task=cfg.TASK)
     if not cfg.AVERAGE.METHOD:
         return checkpoint_path(cfg.OUTPUT_DIR, last - 1, task=cfg.TASK)
     end = cfg.AVERAGE.END or last

@@ -95,7 +95,8 @@ def train(context: ProcessContext, cfg: CfgNode) -> None:
             folder = Path(cfg.OUTPUT_DIR) / (cfg.TENSORBOARD.LOG_DIR or "tensorboard")
             writer = stack.enter_context(TensorboardWriter(folder))
         validated = _validated_before(cfg, start)
-        meter = ValMeter(max_epoch=cfg.SOLVER.MAX_EPOCH, best=least_errors(validated.values()))
+        best = least_errors(validated.values())
+        meter = ValMeter(max_epoch=cfg.SOLVER.MAX_EPOCH, best=best, alone=cfg.VAL_MODE)
         score = (
             _video_errors(cfg, context, method, val_loader, num_classes=len(val_split.label_set))
             if plan is None

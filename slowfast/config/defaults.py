@@ -110,7 +110,7 @@ _C.EPISODES.MEMO_GB = 4.0
 
 _C.AVERAGE = CfgNode()
 # Weights that tools/run_protocol.py tests after training: swa, gwa, bwa or ewa over the epochs START to END (from 1;
-# END 0: the last; START 0 includes raw CLIP), or, empty, those of the last epoch. Ours.
+# END 0: the last; START 0 includes raw CLIP), or, empty, those of the last epoch, with TRAIN.KEEP_BEST the best. Ours.
 _C.AVERAGE.METHOD = ""
 _C.AVERAGE.START = 2
 _C.AVERAGE.END = 0
@@ -128,6 +128,10 @@ _C.TRAIN.EVAL_PERIOD = 10
 _C.TRAIN.CHECKPOINT_PERIOD = 10
 # Keep only the newest checkpoints, counted; 0 keeps all, which weight averaging needs. Ours.
 _C.TRAIN.KEEP_LAST_CHECKPOINTS = 0
+# Keep that of the epoch with the least top-1 error at validation too, of equal ones the earliest, as
+# checkpoint_best.pyth, and test it instead of the last; EVAL_PERIOD is then a multiple of CHECKPOINT_PERIOD. Choose on
+# videos that are not those of the test. Ours.
+_C.TRAIN.KEEP_BEST = False
 # Checkpoints within an epoch: after so many steps, after so many minutes, 0: none; and how many of them are kept, >= 1.
 # They lie beside those of epochs and go when training ends. Ours.
 _C.TRAIN.CHECKPOINT_STEPS = 0
@@ -175,7 +179,8 @@ _C.TEST.DATASET = "kinetics"
 _C.TEST.BATCH_SIZE = 8
 # Go on with an interrupted test of the same weights and configuration after the videos that it had scored. Ours.
 _C.TEST.AUTO_RESUME = True
-# Checkpoint to test; empty: the last of OUTPUT_DIR, else TRAIN.CHECKPOINT_FILE_PATH, else plain CLIP. PySlowFast.
+# Checkpoint to test; empty: the last of OUTPUT_DIR (with TRAIN.KEEP_BEST the best), else TRAIN.CHECKPOINT_FILE_PATH,
+# else plain CLIP. PySlowFast.
 _C.TEST.CHECKPOINT_FILE_PATH = ""
 # Test the weights of a {"model_state": ...} file instead. Open-VCLIP.
 _C.TEST.CUSTOM_LOAD = False

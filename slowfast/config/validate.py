@@ -324,6 +324,11 @@ def _check_weights(cfg: CfgNode) -> None:
 
 def _check_training(cfg: CfgNode) -> None:
     train, model, mixup = cfg.TRAIN, cfg.MODEL, cfg.MIXUP
+    if train.KEEP_BEST and train.EVAL_PERIOD % train.CHECKPOINT_PERIOD:
+        raise ConfigError(
+            f"TRAIN.KEEP_BEST: True needs a checkpoint of every validated epoch, but TRAIN.EVAL_PERIOD "
+            f"{train.EVAL_PERIOD} is not a multiple of TRAIN.CHECKPOINT_PERIOD {train.CHECKPOINT_PERIOD}"
+        )
     if train.LINEAR_CONNECT_CLIMB and train.LINEAR_CONNECT_SAMPLE_L >= train.LINEAR_CONNECT_SAMPLE_R:
         raise ConfigError(
             f"TRAIN.LINEAR_CONNECT_SAMPLE_L: {train.LINEAR_CONNECT_SAMPLE_L} must be below "

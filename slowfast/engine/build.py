@@ -16,8 +16,9 @@ from slowfast.datasets.inputs import inputs_sha256
 from slowfast.datasets.label_set import LabelSet
 from slowfast.datasets.types import Split
 from slowfast.engine.average import patch_state
+from slowfast.engine.best_checkpoint import find_tested
 from slowfast.engine.checkpoint import Checkpoint, check_activation, read_checkpoint
-from slowfast.engine.checkpoint_files import last_checkpoint
+from slowfast.engine.checkpoint_files import best_path
 from slowfast.engine.interpolated_step import (
     InterpolatedWeightStep,
     InterpolationConfig,
@@ -204,6 +205,7 @@ def build_train_config(
         checkpoint_steps=train.CHECKPOINT_STEPS,
         checkpoint_minutes=train.CHECKPOINT_MINUTES,
         keep_last_checkpoints=train.KEEP_LAST_CHECKPOINTS,
+        keep_best=train.KEEP_BEST,
         keep_last_within_epoch=train.KEEP_LAST_WITHIN_EPOCH,
         output_dir=Path(cfg.OUTPUT_DIR),
         task=cfg.TASK,
@@ -340,8 +342,8 @@ def read_test_weights(cfg: CfgNode, method: Method) -> TestWeights:
     """Read the weights that a test scores, and load them unless raw CLIP is to be mixed in by TEST.PATCHING_RATIOS.
 
     The order is the published one: TEST.CUSTOM_LOAD_FILE if TEST.CUSTOM_LOAD, mixed with raw CLIP if
-    TEST.PATCHING_MODEL; else TEST.CHECKPOINT_FILE_PATH, the last checkpoint of OUTPUT_DIR, TRAIN.CHECKPOINT_FILE_PATH,
-    and CLIP as it was built.
+    TEST.PATCHING_MODEL; else TEST.CHECKPOINT_FILE_PATH, the last checkpoint of OUTPUT_DIR or, with TRAIN.KEEP_BEST, the
+    best, TRAIN.CHECKPOINT_FILE_PATH, and CLIP as it was built.
 
     Args:
         cfg: the resolved configuration.
@@ -359,8 +361,11 @@ def read_test_weights(cfg: CfgNode, method: Method) -> TestWeights:
             logger.warning("TEST.CUSTOM_LOAD_FILE has no effect without TEST.CUSTOM_LOAD True: it is not read")
         if test.PATCHING_MODEL:
             logger.warning("TEST.PATCHING_MODEL has no effect without TEST.CUSTOM_LOAD: no raw CLIP is mixed in")
-        last = last_checkpoint(cfg.OUTPUT_DIR, task=cfg.TASK)
-        source = test.CHECKPOINT_FILE_PATH or last or cfg.TRAIN.CHECKPOINT_FILE_PATH
+        source = (
+            test.CHECKPOINT_FILE_PATH
+            or find_tested(cfg.OUTPUT_DIR, task=cfg.TASK, best=cfg.TRAIN.KEEP_BEST)
+            or cfg.TRAIN.CHECKPOINT_FILE_PATH
+        )
     if not source:
         if method.needs_weights:
             raise ValueError(
@@ -373,6 +378,8 @@ def read_test_weights(cfg: CfgNode, method: Method) -> TestWeights:
         tell_licenses(binding_licenses([cfg.MODEL.CLIP_WEIGHTS]))
         return TestWeights(method=method, path=None)
     checkpoint = read_named_checkpoint(cfg, source)
+    if Path(source).name == best_path(cfg.OUTPUT_DIR, task=cfg.TASK).name and checkpoint.epoch is not None:
+        logger.info("%s is the checkpoint of epoch %d", source, checkpoint.epoch + 1)
     state = checkpoint.model_state
     mixes = bool(test.PATCHING_RATIOS) or (test.CUSTOM_LOAD and test.PATCHING_MODEL)
     clips = [cfg.MODEL.CLIP_WEIGHTS, test.CLIP_ORI_PATH if mixes else None]

@@ -49,6 +49,16 @@ def within_path(output_dir: str | Path, epoch: int, *, videos: int, task: str = 
     return checkpoint_folder(output_dir) / name
 
 
+def best_path(output_dir: str | Path, *, task: str = "") -> Path:
+    """Name of the checkpoint of the best epoch; what lists, resumes, prunes or averages checkpoints leaves it out.
+
+    Args:
+        output_dir: the run's folder.
+        task: prefix of the name, may be empty.
+    """
+    return checkpoint_folder(output_dir) / f"{_task_prefix(task)}checkpoint_best.pyth"
+
+
 def list_checkpoints(output_dir: str | Path, *, task: str = "") -> list[tuple[int, Path]]:
     """Find the checkpoints of a run's epochs; partial and foreign files are not among them.
 

@@ -188,10 +188,11 @@ class ValMeter:
     Args:
         max_epoch: length of the run, epochs.
         best: least errors of the passes before, by name.
+        alone: nothing is trained (VAL_MODE); the lines say so, and are none of the training's.
     """
 
-    def __init__(self, *, max_epoch: int, best: Mapping[str, float] | None = None) -> None:
-        self._max_epoch = max_epoch
+    def __init__(self, *, max_epoch: int, best: Mapping[str, float] | None = None, alone: bool = False) -> None:
+        self._max_epoch, self._alone = max_epoch, alone
         self._best: dict[str, float] = dict(best or {})
 
     def epoch_stats(self, epoch: int, *, top1_err: float, top5_err: float, seconds: float) -> dict[str, object]:
@@ -211,6 +212,7 @@ class ValMeter:
             "time_diff": seconds,
             **errors,
             **{f"min_{name}": self._best[name] for name in errors},
+            **({"val_mode": True} if self._alone else {}),
             "gpu_mem": gpu_memory(),
             "RAM": ram(),
         }
@@ -289,7 +291,8 @@ def read_validations(path: str | Path) -> dict[int, dict[str, float]]:
     """Find out from a json_stats.log which epochs of a run were validated.
 
     Args:
-        path: the log; an absent one holds none. Lines of an epoch before its last training are of an earlier run.
+        path: the log; an absent one holds none. Lines of an epoch before its last training are of an earlier run,
+            those of VAL_MODE of whatever weights it was given.
 
     Returns: epoch, from 0 -> {"top1_err", "top5_err"}, percent.
     """
@@ -302,7 +305,7 @@ def read_validations(path: str | Path) -> dict[int, dict[str, float]]:
             epoch = int(str(stats["epoch"]).partition("/")[0]) - 1
             if stats["_type"] == "train_epoch":
                 found.pop(epoch, None)
-            elif stats["_type"] == "val_epoch":
+            elif stats["_type"] == "val_epoch" and not stats.get("val_mode"):
                 found[epoch] = {name: float(stats[name]) for name in ("top1_err", "top5_err")}
         except (ValueError, KeyError, TypeError):
             continue  # lines of a test, and what an interrupted write left

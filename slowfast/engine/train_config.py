@@ -24,6 +24,8 @@ class TrainConfig:
     """Minutes after which a checkpoint within an epoch is due; 0: never."""
     keep_last_checkpoints: int = 0
     """Newest checkpoints of epochs to keep; 0 keeps all."""
+    keep_best: bool = False
+    """Keep the checkpoint of the epoch with the least validation error too; every validated epoch must have one."""
     keep_last_within_epoch: int = 2
     """Newest checkpoints within epochs to keep while training runs."""
     output_dir: Path

@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from slowfast.datasets.types import Batch, VideoBatch
+from slowfast.engine.best_checkpoint import keep_best
 from slowfast.engine.checkpoint import save_checkpoint
 from slowfast.engine.checkpoint_files import (
     checkpoint_path,
@@ -25,16 +26,18 @@ from slowfast.engine.checkpoint_files import (
 from slowfast.engine.epoch_report import EpochReport, Findings, NonfiniteStep
 from slowfast.engine.interrupts import Interrupted, Interrupts
 from slowfast.engine.lr_policy import LrSchedule, learning_rate
+from slowfast.engine.meters import read_validations
 from slowfast.engine.optim import set_learning_rate
 from slowfast.engine.progress import Progress
 from slowfast.engine.replay import save_replay
+from slowfast.engine.running_statistics import average_running_statistics
 from slowfast.engine.step import Step
 from slowfast.engine.train_config import TrainConfig
 from slowfast.methods.base import Method
 from slowfast.models.clip.layers import activation_of
-from slowfast.utils.distributed import Ballot, all_gather_objects, barrier, get_rank, is_master
+from slowfast.utils.distributed import Ballot, all_gather_objects, barrier, broadcast_object, get_rank, is_master
 from slowfast.utils.errors import describe_error
-from slowfast.utils.logging import get_logger
+from slowfast.utils.logging import JSON_STATS_FILE, get_logger
 from slowfast.utils.seed import derive_seed, seed_everything
 
 logger = get_logger(__name__)
@@ -136,21 +139,34 @@ class Trainer:
         """
         start = start or Progress()
         self.bad_videos, self.num_nonfinite = dict(start.bad_videos), start.nonfinite
-        # A run may have been interrupted between an epoch and its validation; a finished one is validated again.
-        is_between = start.epoch > 0 and not start.videos
-        if is_between and (start.epoch >= self.config.max_epoch or start.epoch - 1 not in self.validated):
-            self._validate(start.epoch - 1)
+        self._begin(start)
         with self.interrupts.deferred():
             for epoch in range(start.epoch, self.config.max_epoch):
                 self._train_epoch(loader, epoch, start=start if epoch == start.epoch else Progress(epoch=epoch))
                 self._end_epoch(epoch)
                 with self.interrupts.immediate():
                     self._validate(epoch)
-        last = checkpoint_path(self.config.output_dir, self.config.max_epoch - 1, task=self.config.task)
-        if start.epoch >= self.config.max_epoch and not last.exists():
-            # It came so far with a longer run in view, or elsewhere.
-            self._save(last, replace(start, report=None))
+                if self._is_validated(epoch):
+                    self._keep_best(epoch)
         prune_within(self.config.output_dir, keep=0, task=self.config.task)
+
+    def _begin(self, start: Progress) -> None:
+        """Make up for what an interruption between two epochs left out; a finished run is validated again."""
+        epoch, is_finished = start.epoch - 1, start.epoch >= self.config.max_epoch
+        if epoch < 0:
+            return
+        # Before anything is pruned: a run may have been interrupted between a validation and this.
+        self._keep_best(epoch)
+        if start.videos:
+            return
+        path = checkpoint_path(self.config.output_dir, epoch, task=self.config.task)
+        is_wanted = is_finished or (self.config.keep_best and self._is_validated(epoch))
+        if is_wanted and not broadcast_object(path.exists()):
+            # It came so far with a longer run in view, under another period, or elsewhere.
+            self._save(path, replace(start, report=None))
+        if is_finished or epoch not in self.validated:
+            self._validate(epoch)
+        self._keep_best(epoch)
 
     def _is_due(self, epoch: int, period: int) -> bool:
         return is_checkpoint_due(epoch, period=period, max_epoch=self.config.max_epoch)
@@ -160,8 +176,17 @@ class Trainer:
 
     def _validate(self, epoch: int) -> None:
         if self.validate is not None and self._is_validated(epoch):
+            average_running_statistics(self.method)
             seed_everything(derive_seed(self.config.seed, "validation", epoch))
             self.validate(epoch)
+
+    def _keep_best(self, epoch: int) -> None:
+        """Keep the checkpoint of the best epoch, of those up to this one; rank 0 does."""
+        if not (self.config.keep_best and is_master()):
+            return
+        found = read_validations(self.config.output_dir / JSON_STATS_FILE)
+        reached = {number: errors for number, errors in found.items() if number <= epoch}
+        keep_best(self.config.output_dir, reached, task=self.config.task)
 
     def _train_epoch(self, loader: EpochLoader, epoch: int, *, start: Progress) -> None:
         self.method.train()
@@ -245,6 +270,8 @@ class Trainer:
             raise Interrupted(decision - _SAVE, where)
 
     def _save(self, path: Path, progress: Progress) -> None:
+        """Write a checkpoint; every process calls it at the same place, and rank 0 writes."""
+        average_running_statistics(self.method)
         save_checkpoint(
             path,
             progress=progress,

@@ -46,7 +46,7 @@ class BaseToNovel(EvalProtocol):
         return self._splits.split(f"base_to_novel/seed{self._seed}/train", "train")
 
     def val_split(self) -> Split:
-        """The test videos of the base classes. Only the last epoch is scored, so they choose nothing."""
+        """The test videos of the base classes. They choose nothing, unless TRAIN.KEEP_BEST lets them."""
         return self._splits.split("base_to_novel/base_test", "val")
 
     def eval_splits(self) -> list[Split]:

@@ -56,7 +56,7 @@ class FewShot(EvalProtocol):
         return self._splits.split(self._train, "train")
 
     def val_split(self) -> Split:
-        """The test videos: few-shot work validates on them. Only the last epoch is scored, so they choose nothing."""
+        """The test videos: few-shot work validates on them. They choose nothing, unless TRAIN.KEEP_BEST lets them."""
         return self._splits.split(self._test, "val")
 
     def eval_splits(self) -> list[Split]:

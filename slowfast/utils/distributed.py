@@ -81,6 +81,23 @@ def all_reduce_max(tensor: Tensor) -> Tensor:
     return largest
 
 
+def all_reduce_sum(tensor: Tensor) -> Tensor:
+    """Sum of each element over the processes; the argument is left as it was. Nothing waits for the device.
+
+    Args:
+        tensor: any shape, the same on every process.
+
+    Returns: the sums, same shape.
+    """
+    import torch.distributed as dist
+
+    if get_world_size() == 1:
+        return tensor
+    total = tensor.detach().clone()
+    dist.all_reduce(total)
+    return total
+
+
 def all_gather_table(table: Tensor) -> Tensor:
     """Collect a tensor of every process.
 

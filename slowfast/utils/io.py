@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import stat
 import struct
 import warnings
@@ -199,6 +200,34 @@ def atomic_write_text(path: str | Path, text: str) -> None:
     """
     with atomic_writer(path) as file:
         file.write(text.encode("utf-8"))
+
+
+def atomic_link(source: str | Path, target: str | Path) -> None:
+    """Give a file a second name, under which readers see what it was before or the file; it takes no room on the disk.
+
+    Where the file system has no links it is copied.
+
+    Args:
+        source: a file that is only ever replaced, never written into.
+        target: the second name, in a folder that exists.
+
+    Raises:
+        OSError: if the file is not there or cannot be copied; an old file of the second name is then as it was.
+    """
+    path = Path(target)
+    part = path.with_name(path.name + PART_SUFFIX)
+    part.unlink(missing_ok=True)
+    try:
+        os.link(source, part)
+    except OSError:
+        with Path(source).open("rb") as original, atomic_writer(path) as copy:
+            shutil.copyfileobj(original, copy, 1 << 20)
+        return
+    try:
+        part.replace(path)
+        _fsync_folder(path.parent)
+    finally:
+        part.unlink(missing_ok=True)  # where both names were those of the file already
 
 
 def append_line(path: str | Path, line: str) -> None:

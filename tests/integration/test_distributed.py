@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from slowfast.methods import METHODS
+from slowfast.models.clip.arch import ResNetSizes
+from slowfast.models.clip.weights import random_clip_state_dict
 
 every_method = pytest.mark.parametrize("recipe", METHODS, indirect=True)
 
@@ -175,3 +177,32 @@ def test_one_failing_rank_ends_the_run_with_one_line(recipe, environment, reposi
     assert is_clean
     assert [line for line in err.splitlines() if "error: " in line] == [f"error: {blocked}: Is a directory"]
     assert launcher or "Traceback" not in err  # torchrun adds a report of its own
+
+
+def test_statistics_of_a_resnet_are_those_of_all_processes(shell, json_lines, tmp_path):
+    """What two processes validate is what the checkpoint holds, so that a run that goes on finds the same."""
+    sizes = ResNetSizes(
+        image_size=32, vision_width=4, vision_layers=(1, 1, 1, 1), embed_dim=32, text_width=64, text_layers=1
+    )
+    torch.save(random_clip_state_dict(sizes, seed=1), tmp_path / "resnet.pt")
+    options = {
+        **TRAIN_AND_TEST, "MODEL.CLIP_WEIGHTS": tmp_path / "resnet.pt", "MODEL.TEMPORAL_MODELING_TYPE": None,
+        "TRAIN.EVAL_PERIOD": 1, "TRAIN.KEEP_BEST": True, "TRAIN.CHECKPOINT_STEPS": 2, "NUM_GPUS": 2,
+        "DIST_BACKEND": "gloo",
+    }  # fmt: skip
+    run = Run(tmp_path / "run")
+    done = shell({"OUTPUT_DIR": run.folder, **options})
+    assert done.returncode == 0, done.stderr
+    straight, lines = run.weights(), json_lines(run.folder / "json_stats.log")
+    assert run.results()["weights"].endswith("checkpoint_best.pyth")
+    moved = [name for name in straight if "running" in name]
+    checkpoints = run.folder / "checkpoints"
+    first = torch.load(checkpoints / "checkpoint_epoch_00001.pyth", weights_only=True)["model_state"]
+    assert moved
+    assert not any(torch.equal(straight[name], first[name]) for name in moved)
+    (checkpoints / "checkpoint_epoch_00002.pyth").unlink()
+    done = shell({"OUTPUT_DIR": run.folder, **options, "TEST.ENABLE": False})
+    assert done.returncode == 0, done.stderr
+    assert all(torch.equal(straight[name], tensor) for name, tensor in run.weights().items())
+    again = json_lines(run.folder / "json_stats.log")[len(lines) :]
+    assert again == [line for line in lines if line.get("epoch") == "2/2"]

@@ -444,6 +444,36 @@ def test_matrices_of_each_list_are_in_its_order(call_tool, table_recipe, prepare
         assert [names[best] for best in scores.argmax(dim=1)] == [predicted[row.path] for row in rows]
 
 
+def test_a_job_that_keeps_the_best_epoch_is_tested_from_it(tabulate, job, num_decoded):
+    options = {"TRAIN.KEEP_BEST": True, "TRAIN.EVAL_PERIOD": 1}
+    status, err = tabulate("fully_supervised", options={**options, "AVERAGE.METHOD": "swa"})
+    assert status == 2
+    assert "TRAIN.KEEP_BEST: True tests the best epoch, AVERAGE.METHOD 'swa' a mean of several" in err
+    assert tabulate("fully_supervised", options=options) == (0, "")
+    results = read_results(job / "results.json")
+    assert results.weights == str(job / "checkpoints" / "checkpoint_best.pyth")
+    training = json.loads((job / "training.json").read_text(encoding="utf-8"))
+    assert (training["weights"], training["weights_sha256"]) == ("checkpoint_best.pyth", results.weights_sha256)
+    assert "chooses the epoch" not in (job / "stdout.log").read_text(encoding="utf-8")
+    num_decoded()
+    assert tabulate("fully_supervised", options=options) == (0, "")
+    assert num_decoded() == 0
+    # The last epoch instead: nothing is trained for it.
+    checkpoint = job / "checkpoints" / "checkpoint_epoch_00002.pyth"
+    written = checkpoint.stat().st_mtime_ns
+    assert tabulate("fully_supervised", options={"TRAIN.EVAL_PERIOD": 1}) == (0, "")
+    assert read_results(job / "results.json").weights == str(checkpoint)
+    assert checkpoint.stat().st_mtime_ns == written
+
+
+def test_an_epoch_that_is_chosen_on_the_test_videos_is_said(call_tool, table_recipe, prepared, tmp_path):
+    words = ["--cfg", table_recipe, "--protocol", "few_shot", "--datasets", "hmdb51", "--shots", "2"]
+    words += ["--label-db", prepared("hmdb51").folder.parent, "--opts", "OUTPUT_DIR", tmp_path, "SOLVER.MAX_EPOCH", 1]
+    assert call_tool("run_protocol", [*words, "TRAIN.KEEP_BEST", True, "TRAIN.EVAL_PERIOD", 1]) == 0
+    log = (tmp_path / "jobs" / "hmdb51_2shot" / "stdout.log").read_text(encoding="utf-8")
+    assert "split1/test.csv chooses the epoch, and is tested too: its figures will be too high" in log
+
+
 def test_a_failure_leaves_the_table_of_what_was_found(call_tool, table_recipe, kitchen, tmp_path, capfd):
     broken = kitchen.with_name("broken")
     shutil.copytree(kitchen, broken)

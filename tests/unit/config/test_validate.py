@@ -45,6 +45,7 @@ def check(*overrides):
         [*SQUASH, "DATA.FRAME_SAMPLING", "interval", "DATA.SAMPLING_RATE", 35, "DATA.TARGET_FPS", 12],
         [*SQUASH, "DATA.INV_UNIFORM_SAMPLE", True],
         ["AUG.JITTER_PER", "clip"],
+        ["TRAIN.KEEP_BEST", True, "TRAIN.EVAL_PERIOD", 4, "TRAIN.CHECKPOINT_PERIOD", 2],
         ["TEST.PATCHING_RATIOS", [0.0, 0.3, 1]],
         ["SOLVER.WARMUP_EPOCHS", 2, "SOLVER.MAX_EPOCH", 1, "SOLVER.COSINE_AFTER_WARMUP", True],
     ],
@@ -211,6 +212,11 @@ def test_every_choice_lists_what_is_allowed(key):
             ["DATA.DECODING_BACKEND", "torchvision"],
             "DATA.DECODING_BACKEND: 'torchvision' is not supported, its video reader was removed from torchvision; "
             "allowed: 'pyav', 'torchcodec'",
+        ),
+        (
+            ["TRAIN.KEEP_BEST", True, "TRAIN.EVAL_PERIOD", 3, "TRAIN.CHECKPOINT_PERIOD", 2],
+            "TRAIN.KEEP_BEST: True needs a checkpoint of every validated epoch, but TRAIN.EVAL_PERIOD 3 is not a "
+            "multiple of TRAIN.CHECKPOINT_PERIOD 2",
         ),
         (["NUM_GPUS", 3], "TRAIN.BATCH_SIZE: 64 is not a multiple of NUM_GPUS, which is 3"),
         (["SHARD_ID", 1], "SHARD_ID: 1 must be below NUM_SHARDS, which is 1"),

@@ -121,6 +121,9 @@ def test_validations_of_a_log(tmp_path):
     path.write_text(text + 'json_stats: {"_type": "val_epoch", "epoch": "3/4", "top1', encoding="utf-8")
     found = meters.read_validations(path)
     assert found == {0: {"top1_err": 50.0, "top5_err": 10.0}}
+    alone = meters.ValMeter(max_epoch=4, alone=True).epoch_stats(0, top1_err=1.0, top5_err=0.0, seconds=1.0)
+    path.write_text(text + f"json_stats: {json.dumps(alone)}\n", encoding="utf-8")
+    assert meters.read_validations(path) == found  # VAL_MODE scores whatever it is given
     assert meters.least_errors(found.values()) == {"top1_err": 50.0, "top5_err": 10.0}
     meter = meters.ValMeter(max_epoch=4, best=meters.least_errors([{"top1_err": 50.0, "top5_err": 10.0}]))
     assert meter.epoch_stats(1, top1_err=60.0, top5_err=5.0, seconds=1.0)["min_top1_err"] == 50.0

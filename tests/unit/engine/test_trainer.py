@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 
 import numpy as np
@@ -13,15 +14,25 @@ import torch
 
 from slowfast.datasets.mixup import MixUp, MixUpSettings
 from slowfast.engine import epoch_report as report_module
-from slowfast.engine.checkpoint import read_checkpoint
-from slowfast.engine.checkpoint_files import list_checkpoints, list_within
+from slowfast.engine.checkpoint import read_checkpoint, save_checkpoint
+from slowfast.engine.checkpoint_files import (
+    Manifest,
+    best_path,
+    checkpoint_path,
+    find_resumable,
+    list_checkpoints,
+    list_within,
+    within_path,
+)
 from slowfast.engine.interrupts import Interrupted, Interrupts
 from slowfast.engine.lr_policy import LrSchedule, learning_rate
+from slowfast.engine.meters import read_validations
 from slowfast.engine.precision import Precision
 from slowfast.engine.progress import Progress
 from slowfast.engine.replay import read_replay
 from slowfast.engine.step import PlainStep, StepConfig
 from slowfast.engine.trainer import TrainConfig, Trainer
+from slowfast.utils.logging import log_json_stats
 
 CPU = torch.device("cpu")
 SCHEDULE = LrSchedule(base_lr=0.1, max_epoch=3, policy="cosine")
@@ -438,6 +449,101 @@ def test_nothing_unsaved_waits_for_a_validation(make_trainer, loader, tmp_path):
     with contextlib.suppress(IndexError):  # the last epoch has a checkpoint of its own
         trainer.fit(loader)
     assert places[:2] == [(1, 0), (2, 0)]
+
+
+# ------------------------------------------------------------------------------------------------- the best checkpoint
+
+ERRORS = (50.0, 40.0, 45.0, 40.0, 60.0)
+BEST = {"max_epoch": 5, "eval_period": 1, "checkpoint_period": 1, "keep_last_checkpoints": 1, "keep_best": True}
+
+
+@pytest.fixture
+def scored(make_trainer, loader, tmp_path):
+    """Trains for five epochs whose errors are known: scored(before=None, after=None, **options).
+
+    Args:
+        before: epoch, from 0, before whose validation the run is ended.
+        after: epoch after whose line in the log it is.
+    """
+
+    def run(*, before=None, after=None, **options):
+        def validate(epoch):
+            if epoch == before:
+                raise KeyboardInterrupt
+            error = {"top1_err": ERRORS[epoch], "top5_err": 0.0}
+            log_json_stats({"_type": "val_epoch", "epoch": f"{epoch + 1}/5", **error}, tmp_path)
+            if epoch == after:
+                raise KeyboardInterrupt
+
+        source = find_resumable(tmp_path)
+        content = None if source is None else read_checkpoint(source)
+        start = Progress() if content is None else content.progress
+        validated = [e for e in read_validations(tmp_path / "json_stats.log") if e < start.epoch]
+        trainer = make_trainer(loader, validate=validate, validated=validated, **BEST | options)
+        if content is not None:
+            trainer.method.load_state_dict(content.model_state, strict=False)
+            trainer.optimizer.load_state_dict(content.optimizer_state)
+        trainer.fit(loader, start=start)
+
+    return run
+
+
+def best_of(folder):
+    content = torch.load(best_path(folder), weights_only=True)
+    return content["epoch"], content["model_state"]["head.weight"].tolist()
+
+
+def test_the_best_checkpoint_stays(scored, tmp_path):
+    scored()
+    assert best_of(tmp_path)[0] == 1
+    assert epochs_on_disk(tmp_path) == [5]
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("epoch", range(5))
+def test_wherever_it_is_interrupted_the_best_is_the_same(scored, tmp_path, place, epoch):
+    scored()
+    straight = best_of(tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")
+    (tmp_path / "json_stats.log").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        scored(**{place: epoch})
+    scored()
+    assert best_of(tmp_path) == straight
+
+
+@pytest.mark.parametrize("epoch", range(5))
+def test_a_lost_newest_checkpoint_loses_no_best(scored, tmp_path, epoch):
+    scored(keep_last_checkpoints=0)
+    straight = best_of(tmp_path)
+    for number, path in list_checkpoints(tmp_path):
+        if number > epoch + 1:
+            path.unlink()
+    scored()
+    assert best_of(tmp_path) == straight
+
+
+def test_a_run_that_begins_elsewhere_has_a_file_of_its_beginning(scored, tmp_path):
+    scored(max_epoch=2)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.move(tmp_path / "checkpoints" / "checkpoint_epoch_00002.pyth", elsewhere)
+    shutil.rmtree(tmp_path / "checkpoints")
+    (tmp_path / "json_stats.log").unlink()
+    content = read_checkpoint(elsewhere / "checkpoint_epoch_00002.pyth")
+    path = checkpoint_path(tmp_path, 1)
+    save_checkpoint(path, progress=content.progress, model_state=content.model_state, cfg_text="",
+                    optimizer_state=content.optimizer_state)  # fmt: skip
+    within = within_path(tmp_path, 2, videos=0)  # as one under another period leaves it
+    path.rename(within)
+    Manifest.read(path.parent).forget([path.name])
+    scored()
+    assert best_of(tmp_path)[0] == 1
+
+
+def test_no_best_is_kept_unless_it_is_asked_for(scored, tmp_path):
+    scored(keep_best=False)
+    assert not best_path(tmp_path).exists()
 
 
 def test_validation_draws_what_follows_from_its_epoch(make_trainer, loader):

@@ -1,5 +1,6 @@
 """What two processes agree on: votes, figures over unequal batches, steps that are left out."""
 
+import dataclasses
 import itertools
 import json
 import socket
@@ -12,9 +13,10 @@ from torch.nn.parallel import DistributedDataParallel
 from slowfast.engine.epoch_report import EpochReport
 from slowfast.engine.launch import LaunchPlan, launch
 from slowfast.engine.precision import Precision
+from slowfast.engine.running_statistics import average_running_statistics
 from slowfast.engine.step import PlainStep, StepConfig, StepResult
 from slowfast.engine.train_config import TrainConfig
-from slowfast.utils.distributed import Ballot, all_gather_objects
+from slowfast.utils.distributed import Ballot, all_gather_objects, barrier
 
 # --------------------------------------------------------------------------------- functions of the spawned processes
 
@@ -71,6 +73,119 @@ def one_is_not_finite(context, folder):
     moved = [not torch.equal(a, b) for a, b in itertools.pairwise(weights)]
     equal = all(torch.equal(weights[-1], torch.tensor(other)) for other in all_gather_objects(weights[-1].tolist()))
     write(context, folder, [moved, equal, fault.iteration, fault.first, fault.rank, fault.what, fault.video_ids])
+
+
+def statistics(module):
+    return {name: tensor.tolist() for name, tensor in module.named_buffers() if "running" in name}
+
+
+def two_norms():
+    from torch import nn
+
+    return nn.ModuleDict({"tuned": nn.BatchNorm2d(3), "frozen": nn.BatchNorm2d(3).eval(), "head": nn.Linear(3, 3)})
+
+
+def noise(rank, seed):
+    return torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(10 * seed + rank)) * (rank + 2) + rank
+
+
+def averaged(context, folder):
+    module = two_norms()
+    module["tuned"](noise(context.rank, 0))
+    module["frozen"].running_mean += context.rank  # would be seen if it were averaged
+    found = [statistics(module)]
+    for _ in range(2):
+        average_running_statistics(module)
+        found.append(statistics(module))
+    module["tuned"].running_var[0] = float("nan") if context.rank == 1 else 2.5
+    module["tuned"].running_var[1] = float("inf")
+    average_running_statistics(module)
+    found.append([repr(value) for value in module["tuned"].running_var.tolist()])
+    write(context, folder, found)
+
+
+def averaged_often_or_once(context, folder):
+    often, once = two_norms()["tuned"], two_norms()["tuned"]
+    for seed in range(5):
+        for norm in (often, once):
+            norm(noise(context.rank, seed))
+        average_running_statistics(often)
+    average_running_statistics(once)
+    assert statistics(often) != statistics(two_norms()["tuned"])
+    write(context, folder, [statistics(often), statistics(once)])
+
+
+def training_with_norms(context, folder):
+    """What the ranks validate with and what the checkpoints hold, two of them within the epoch."""
+    from slowfast.engine.checkpoint import read_checkpoint
+    from slowfast.engine.checkpoint_files import checkpoint_path
+    from slowfast.engine.interrupts import Interrupts
+    from slowfast.engine.lr_policy import LrSchedule
+    from slowfast.engine.progress import Progress
+    from slowfast.engine.trainer import Trainer
+
+    torch.manual_seed(0)
+    method = norm_method()
+    optimizer, scaler = torch.optim.SGD(method.parameters(), lr=0.1), Precision("cpu").make_scaler()
+    step = PlainStep(
+        DistributedDataParallel(method, broadcast_buffers=False), optimizer=optimizer, scaler=scaler,
+        precision=Precision("cpu"), config=StepConfig(),
+    )  # fmt: skip
+    validated = []
+    with Interrupts() as interrupts:
+        trainer = Trainer(
+            method, step=step, optimizer=optimizer, scaler=scaler, schedule=LrSchedule(base_lr=0.1, max_epoch=2),
+            device=context.device, config=dataclasses.replace(numbers(folder), max_epoch=2, checkpoint_steps=1),
+            interrupts=interrupts, validate=lambda epoch: validated.append(statistics(method)),
+        )  # fmt: skip
+        trainer.fit(Clips(context.rank))
+        # A finished run whose checkpoint is gone: rank 0 alone knows, and all have to average.
+        if context.rank == 0:
+            checkpoint_path(folder, 1).unlink()
+        barrier()
+        trainer.fit(Clips(context.rank), start=Progress(epoch=2))
+    barrier()
+    saved = read_checkpoint(checkpoint_path(folder, 1)).model_state
+    write(context, folder, [validated, {name: saved[name].tolist() for name in validated[0]}])
+
+
+class Clips:
+    """Three steps of two clips for each of two processes."""
+
+    num_videos, global_batch = 12, 4
+
+    def __init__(self, rank):
+        self.rank = rank
+
+    def __len__(self):
+        return 3
+
+    def epoch(self, epoch, *, first=0):
+        return iter([clips(2, 50 * epoch + 4 * step + 2 * self.rank) for step in range(first // 4, 3)])
+
+
+def norm_method():
+    from torch import nn
+    from torch.nn import functional as F
+
+    from slowfast.methods.base import Method, MethodOutput
+
+    class Normed(Method):
+        def __init__(self):
+            super().__init__(pixel_mean=(0.5,) * 3, pixel_std=(0.25,) * 3)
+            self.norm, self.head = nn.BatchNorm3d(3), nn.Linear(96, 7)
+
+        def set_label_set(self, label_set, bank):
+            pass
+
+        def training_forward(self, batch):
+            logits = self.head(self.norm(batch.frames.float() / 255).flatten(1))
+            return MethodOutput(logits, {"classification": F.cross_entropy(logits, batch.label)}, {})
+
+        def eval_forward(self, batch):
+            raise NotImplementedError
+
+    return Normed()
 
 
 def linear_method():
@@ -137,6 +252,36 @@ def test_votes(both):
 def test_every_sample_counts_once(both):
     expected = {"loss": 1.0, "grad_norm": 7.0, "top1_err": 25.0, "top5_err": 12.5, "term": 2.0}
     assert both(unequal) == [[expected, 0]] * 2
+
+
+def mean_of(left, right):
+    return [pytest.approx((a + b) / 2, abs=1e-7) for a, b in zip(left, right, strict=True)]
+
+
+def test_running_statistics_are_means_over_the_ranks(both):
+    (before, after, again, spoilt), (other, after_other, _, spoilt_other) = both(averaged)
+    for name in ("tuned.running_mean", "tuned.running_var"):
+        assert before[name] != other[name]
+        assert after[name] == after_other[name] == mean_of(before[name], other[name])
+    for name in ("frozen.running_mean", "frozen.running_var"):
+        assert (after[name], after_other[name]) == (before[name], other[name])
+    assert again == after  # equal ones stay as they are
+    # What is not finite is left to the other; nan where none has a number, so that it is not taken for one.
+    assert spoilt == spoilt_other
+    assert spoilt[:2] == ["2.5", "nan"]
+
+
+def test_averaging_more_often_changes_rounding_alone(both):
+    often, once = both(averaged_often_or_once)[0]
+    for name in often:
+        assert often[name] == pytest.approx(once[name], rel=1e-6)
+
+
+def test_ranks_validate_and_save_the_same_statistics(both):
+    (validated, saved), (other, same) = both(training_with_norms)
+    assert len(validated) == 3
+    assert validated == other
+    assert validated[0] != validated[1] == validated[2] == saved == same
 
 
 def test_a_step_is_left_out_on_all_ranks_or_none(both):

@@ -41,6 +41,7 @@ def _worker(rank, world, file, out):
             "master": du.is_master(),
             "gathered": du.all_gather_objects({"r": rank}),
             "largest": du.all_reduce_max(mine),
+            "sum": du.all_reduce_sum(mine),
             "table": du.all_gather_table(mine),
             "mine": mine,
             "cast": du.broadcast_object(f"from {rank}"),
@@ -58,6 +59,7 @@ def test_single_process_is_the_identity():
     assert (du.get_rank(), du.get_world_size(), du.is_master()) == (0, 1, True)
     assert du.all_gather_objects("a") == ["a"]
     assert du.all_reduce_max(tensor) is tensor
+    assert du.all_reduce_sum(tensor) is tensor
     assert torch.equal(du.all_gather_table(tensor), tensor[None])
     assert all_gather_rows(tensor) is tensor
     assert du.broadcast_object(5) == 5
@@ -73,6 +75,7 @@ def test_two_gloo_ranks(tmp_path):
         assert (result["rank"], result["world"], result["master"]) == (rank, 2, rank == 0)
         assert result["gathered"] == [{"r": 0}, {"r": 1}]
         assert torch.equal(result["largest"], torch.full((2,), 2.0))
+        assert torch.equal(result["sum"], torch.full((2,), 3.0))
         assert torch.equal(result["table"], torch.tensor([[1.0, 1.0], [2.0, 2.0]]))
         assert torch.equal(result["mine"], torch.full((2,), rank + 1.0))
         for rows, gradient in result["rows"]:

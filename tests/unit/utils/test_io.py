@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import torch
 from slowfast.utils import io
 from slowfast.utils.io import (
     append_line,
+    atomic_link,
     atomic_save,
     find_damage,
     load_tensors,
@@ -251,3 +253,26 @@ def test_parts_are_removed(tmp_path):
         (tmp_path / name).touch()
     assert [path.name for path in remove_parts(tmp_path)] == ["a.pyth.part"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.pyth", "c.part.txt"]
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_second_name(tmp_path, monkeypatch, has_links):
+    def refuse(source, target):
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(target))
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuse)
+    first, second, name = (tmp_path / letter for letter in "abc")
+    first.write_bytes(b"first")
+    second.write_bytes(b"second")
+    (tmp_path / "c.part").write_bytes(b"what an interruption left")
+    for source in (first, first, second):
+        atomic_link(source, name)
+        assert name.read_bytes() == source.read_bytes()
+        assert name.samefile(source) is has_links
+    second.unlink()
+    assert name.read_bytes() == b"second"
+    with pytest.raises(FileNotFoundError):
+        atomic_link(second, name)
+    assert name.read_bytes() == b"second"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
