@@ -15,9 +15,9 @@ from slowfast.datasets.annotation import read_annotations
 from slowfast.datasets.build import build_augmentation, build_mixup, missing_videos
 from slowfast.datasets.label_set import LabelSet
 from slowfast.datasets.pool import join_label_sets
-from slowfast.datasets.types import Split, VideoBatch
+from slowfast.datasets.types import Batch, Split
 from slowfast.engine.build import build_optimizer, build_step
-from slowfast.engine.complexity import describe, synthetic_clip
+from slowfast.engine.complexity import describe, synthetic_clip, synthetic_episode
 from slowfast.methods.base import Method
 from slowfast.methods.build import build_method, text_files
 from slowfast.models.clip.arch import PUBLISHED, published_clip, read_sizes
@@ -64,8 +64,9 @@ def dry_run(cfg: CfgNode) -> None:
     else:
         optimizer = build_optimizer(cfg, method)  # freezes what has a learning-rate factor of 0
         _print("size", describe(method, num_frames=cfg.DATA.NUM_FRAMES, side=cfg.DATA.TRAIN_CROP_SIZE))
-        clip = synthetic_clip(num_frames=cfg.DATA.NUM_FRAMES, side=cfg.DATA.TRAIN_CROP_SIZE)
-        _print("synthetic batch", f"one training step, loss {_one_step(stand_in, method, optimizer, clip):.4f}")
+        synthetic = synthetic_episode if cfg.EPISODES.TRAIN else synthetic_clip
+        batch = synthetic(num_frames=cfg.DATA.NUM_FRAMES, side=cfg.DATA.TRAIN_CROP_SIZE)
+        _print("synthetic batch", f"one training step, loss {_one_step(stand_in, method, optimizer, batch):.4f}")
     for key, path in missing.items():
         _print("missing", f"{key}: {path}")
     if not missing:
@@ -196,7 +197,7 @@ def _device(cfg: CfgNode) -> torch.device:
     return torch.device("cuda" if cfg.NUM_GPUS > 0 and torch.cuda.is_available() else "cpu")
 
 
-def _one_step(cfg: CfgNode, method: Method, optimizer: torch.optim.Optimizer, batch: VideoBatch) -> float:
+def _one_step(cfg: CfgNode, method: Method, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
     device = _device(cfg)
     method.to(device).train()
     step, _ = build_step(cfg, method, optimizer, device=device)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import itertools
+from dataclasses import replace
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from slowfast.datasets.types import VideoBatch
+from slowfast.datasets.types import EpisodeBatch, VideoBatch, collate
 from slowfast.methods.base import Method
 
 
@@ -18,6 +19,13 @@ def synthetic_clip(*, num_frames: int, side: int) -> VideoBatch:
     zeros = torch.zeros(1, dtype=torch.long)
     frames = torch.full((1, 3, num_frames, side, side), 127, dtype=torch.uint8)
     return VideoBatch(frames, label=zeros, video_id=zeros, view=zeros)
+
+
+def synthetic_episode(*, num_frames: int, side: int) -> EpisodeBatch:
+    """The smallest episode: two classes, 0 and 1, with one grey support and one grey query each."""
+    clip = synthetic_clip(num_frames=num_frames, side=side)
+    clips = replace(collate([clip, clip]), label=torch.arange(2), video_id=torch.arange(2))
+    return EpisodeBatch(clips, clips, way=2, shot=1, query_per_class=1)
 
 
 def count_parameters(method: Method) -> tuple[int, int]:
