@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +57,7 @@ def run_episodes(run: TestRun, protocol: EvalProtocol, split: Split) -> tuple[Ru
         ValueError: if no episode can be made of the videos that could be decoded.
     """
     plan = build_episode_plan(split, cfg=run.cfg)
+    head = build_episode_head(run.cfg, run.method, split.label_set)
     names = split.label_set.names
     identity = broadcast_object(run.identity(views=1, classes=names, records=plan.records))
     data, context = run.cfg.DATA, run.context
@@ -87,7 +88,6 @@ def run_episodes(run: TestRun, protocol: EvalProtocol, split: Split) -> tuple[Ru
         if len(done):
             logger.info("Continuing a test: %d of %d episodes were scored before", len(done), len(complete))
         own = np.setdiff1d(complete[context.rank :: context.world_size], done)
-        head = build_episode_head(run.cfg, run.method, split.label_set)
         run.method.eval()
         for batch in score_episodes(
             head, plan, rows, episodes=own, device=context.device, memo_bytes=run.cfg.EPISODES.MEMO_GB * 1e9
@@ -131,7 +131,8 @@ def _encode(run: TestRun, plan: EpisodePlan, store: ScoreStore) -> tuple[str, ..
     bad: list[str] = []
     encoded = encode_clips(run.method, loader, precision=run.precision, device=context.device, config=config)
     for iteration, batch in enumerate(encoded):
-        store.append(batch)
+        # Its label is that of a row of scores, of which features have none.
+        store.append(replace(batch, label=torch.zeros_like(batch.label)))
         bad.extend(batch.bad)
         if (iteration + 1) % cfg.LOG_PERIOD == 0 or iteration + 1 == len(loader):
             seconds = (time.perf_counter() - start) / (iteration + 1)
