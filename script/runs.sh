@@ -36,6 +36,22 @@ test_shots() {
   launch "$(basename "$1" .yaml)_$TESTED$2_$3shot_test" "$1" "${@:4}"
 }
 
+# train_episodes NAME BENCHMARK SHOTS [KEY VALUE ...]: train the file NAME of BENCHMARK, then test with SHOTS supports.
+train_episodes() {
+  use_init
+  use_benchmark "$1" "${2:-}" "${3:-}"
+  # One episode at a time on each GPU, whose batch norms then see no other.
+  [ -z "${NUM_GPUS:-}" ] || OPTS+=(TRAIN.ACCUMULATION_STEPS $((NUM_GPUS > 0 ? 16 / NUM_GPUS : 16)))
+  launch "$1_$2_$3shot$STARTED" "$CONFIG" "${@:4}"
+}
+
+# test_episodes NAME BENCHMARK SHOTS [KEY VALUE ...]: test WEIGHTS with SHOTS supports, those of either training.
+test_episodes() {
+  use_weights
+  use_benchmark "$1" "${2:-}" "${3:-}"
+  launch "$1_$TESTED$2_$3shot_test" "$CONFIG" "${@:4}"
+}
+
 # test_all CONFIG DATASET [KEY VALUE ...]: test WEIGHTS, from a run of CONFIG, on all classes of DATASET.
 test_all() {
   use_weights
@@ -120,6 +136,20 @@ use_shots() {
   OPTS+=(DATA.INDEX_LABEL_MAPPING_FILE "label_db/$1/${NAMES:-index2cls}.json" MODEL.NUM_CLASSES "$classes")
   OPTS+=(TRAIN_FILE "few_shot/$2/train.csv" VAL_FILE "$test" TEST_FILE "$test")
   [ "$1" != ssv2 ] || OPTS+=(DATA.RANDOM_FLIP False)
+}
+
+# use_benchmark NAME BENCHMARK SHOTS: CONFIG is its file for SHOTS supports; the lists are those of DATA_DIR, a label_db.
+use_benchmark() {
+  local folder
+  case "$2/$3" in
+    hmdb51/1 | hmdb51/5) folder=HMDB51 ;;
+    ucf101/1 | ucf101/5) folder=UCF101 ;;
+    kinetics100/1 | kinetics100/5) folder=Kinetics ;;
+    ssv2_small/1 | ssv2_small/5 | ssv2_full/1 | ssv2_full/5) folder=SSv2 ;;
+    *) fail "'$2 $3': unknown; allowed: hmdb51, ucf101, kinetics100, ssv2_small or ssv2_full, then 1 or 5" ;;
+  esac
+  CONFIG="configs/$folder/$1_$([ "$folder" != SSv2 ] || echo "${2#ssv2_}_")$3shot.yaml"
+  OPTS+=(SPLITS.LABEL_DB "$DATA_DIR")
 }
 
 # llm: what ends the name of a configuration for the class names that NAMES asks for; launch refuses what has no file.

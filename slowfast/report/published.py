@@ -14,6 +14,12 @@ METRICS: Mapping[str, tuple[str, ...]] = {
     "few_shot": ("shot2", "shot4", "shot8", "shot16"),
     "base_to_novel": ("base", "novel", "hm"),
     "fully_supervised": ("top1", "top5"),
+    "episodic": (
+        *("shot1", "shot5"),
+        *("kinetics100_shot1", "kinetics100_shot5"),
+        *("ssv2_small_shot1", "ssv2_small_shot5"),
+        *("ssv2_full_shot1", "ssv2_full_shot5"),
+    ),
 }
 """Protocol -> the figures that it publishes of a dataset, in the order of a table's columns."""
 
@@ -28,7 +34,7 @@ class PublishedFigure:
     mean: float | None
     """Percent; None where the publication could not be read."""
     std: float | None = None
-    """Over the splits, in percentage points; None where none is given."""
+    """Over the splits, or of the mean over episodes, in percentage points; None where none is given."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,7 +8,7 @@ from slowfast.report.published import METRICS, PublishedFigure, published_for, r
 LABEL_DB = Path(__file__).resolve().parents[3] / "label_db"
 B16 = "ViT-B/16"
 KEYS = "name, source, backbone, protocol, cells"
-PROTOCOLS = "zero_shot, few_shot, base_to_novel, fully_supervised"
+PROTOCOLS = "zero_shot, few_shot, base_to_novel, fully_supervised, episodic"
 
 ZERO_SHOT = {
     "Frozen CLIP": {"k600": (68.1, 1.1), "ucf101": (73.8, 0.6), "hmdb51": (47.9, 0.5)},
@@ -114,6 +114,20 @@ FULLY_SUPERVISED = {
     "ViFi-CLIP (text tower tuned)": {"k400": (73.1,)},
     "TC-CLIP": {"k400": (85.2, 96.9)},
 }
+EPISODIC = {
+    "CLIP-FSAR": {
+        "hmdb51": {"shot1": 75.8, "shot5": 87.7},
+        "ucf101": {"shot1": 96.6},
+        "k400": {"kinetics100_shot1": 89.7},
+        "ssv2": {"ssv2_small_shot1": 54.5, "ssv2_full_shot1": 61.9},
+    },
+    "CLIP-FSAR (dagger)": {
+        "hmdb51": {"shot1": 77.1, "shot5": 87.7},
+        "ucf101": {"shot1": 97.0},
+        "k400": {"kinetics100_shot1": 94.8},
+        "ssv2": {"ssv2_small_shot1": 54.6, "ssv2_small_shot5": 61.8, "ssv2_full_shot1": 62.1, "ssv2_full_shot5": 72.1},
+    },
+}
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +164,17 @@ def test_other_protocols(shipped, protocol, expected):
         for entry in published_for(shipped, protocol, backbone=B16)
     }
     assert found == expected
+
+
+def test_episodic(shipped):
+    found = {
+        entry.name: {
+            dataset: {metric: figure.mean for metric, figure in cell.items()} for dataset, cell in entry.cells.items()
+        }
+        for entry in published_for(shipped, "episodic", backbone=B16)
+    }
+    assert found == EPISODIC
+    assert not published_for(shipped, "episodic", backbone="RN50")  # nothing was found that could be quoted
 
 
 def test_large_backbone_is_kept_apart(shipped):

@@ -26,6 +26,7 @@ HALVES = ("k400", "hmdb51", "ucf101", "ssv2")
 FEW_SHOT = ("hmdb51", "ucf101", "ssv2")
 ONE_CLIP = ("ost", "vifi")
 """Families with files for ViT-B/16 only."""
+BENCHMARKS = ("hmdb51", "ucf101", "kinetics100", "ssv2_small", "ssv2_full")
 
 # Program -> what its stand-in does: print its own name and its arguments, each ended by a null character.
 RECORD = '#!/usr/bin/env bash\nprintf "%s\\0" "${0##*/}" "$@"\n'
@@ -46,6 +47,8 @@ def arguments_of(script):
     if kind == "test_zero_shot":
         every = [((dataset,), "vitb16") for dataset in ("ucf101", "hmdb51", "k600", "k400")]
         return every + [(("k600",), "vitl14")] * is_large
+    if kind in {"train_episodic", "test_episodic"}:
+        return [((name, shots), arch) for name in BENCHMARKS for shots in ("1", "5") for arch in ("rn50", "vitb16")]
     if kind in {"train_few_shot", "test_few_shot"}:
         return [((dataset, shots), "vitb16") for dataset in FEW_SHOT for shots in ("2", "16")]
     return [((), "vitb16")] + [((), "vitl14")] * (is_large and kind == "train_k400")
@@ -55,7 +58,7 @@ def views_of(script):
     """Temporal clips and crops per video that a script tests with."""
     if "fully_supervised" in script.name:
         return (4, 3)
-    return {"tcclip": (2, 1), "ost": (1, 1), "vifi": (1, 1)}.get(script.parent.name, (3, 1))
+    return {"tcclip": (2, 1), "ost": (1, 1), "vifi": (1, 1), "clipfsar": (1, 1)}.get(script.parent.name, (3, 1))
 
 
 CASES = [
@@ -151,7 +154,7 @@ def test_no_two_runs_share_their_folder(programs):
     for case in CASES:
         script, arguments, arch = case.values
         if not re.search(
-            r"^(train|train_shots|test_all|test_half|test_shots) |^launch tclip",
+            r"^(train|train_shots|train_episodes|test_all|test_half|test_shots|test_episodes) |^launch tclip",
             script.read_text(encoding="utf-8"),
             re.M,
         ):
@@ -359,6 +362,41 @@ def test_a_script_says_which_variable_is_missing(script, programs):
         assert f"{variable}: set it to" in line
 
 
+@pytest.mark.parametrize(("gpus", "steps"), [(None, 4), ("0", 16), ("1", 16), ("2", 8), ("8", 2)])
+def test_a_gpu_computes_one_episode_at_a_time(gpus, steps, programs):
+    given = {"ARCH": "rn50"} | ({} if gpus is None else {"NUM_GPUS": gpus})
+    for benchmark, dataset in (("hmdb51", "hmdb51"), ("kinetics100", "k400"), ("ssv2_small", "ssv2")):
+        command = [ROOT / "script/training/clipfsar/train_episodic.sh", benchmark, "5"]
+        cfg = resolve(start(command, programs, **PATHS, **given)[1:])
+        assert values(cfg, "TRAIN.BATCH_SIZE", "TRAIN.ACCUMULATION_STEPS") == (16, steps)
+        keys = ("SPLITS.LABEL_DB", "SPLITS.DATASET", "EPISODES.BENCHMARK", "EPISODES.SHOT_TEST")
+        assert values(cfg, *keys) == ("data dir", dataset, benchmark, 5)
+
+
+@pytest.mark.parametrize("opts", [[], ["--opts", "NUM_GPUS", "1"]])
+def test_any_recipe_is_scored_in_episodes(opts, programs):
+    config = "configs/Kinetics/STDD_vitb16_8x16_zeroshot.yaml"
+    command = [ROOT / "script/testing/episodic.sh", config, "--datasets", "hmdb51", *opts]
+    program, tool, *words = start(command, programs, WEIGHTS="file.pyth")
+    assert (program, tool) == ("python", "tools/run_protocol.py")
+    at = words.index("--opts")
+    assert words[:at] == [
+        *("--cfg", config, "--protocol", "episodic", "--weights", "file.pyth", "--datasets", "hmdb51")
+    ]
+    overrides = [*words[at + 1 :], "PROTOCOL", "episodic", "SPLITS.DATASET", "hmdb51"]
+    cfg = assert_and_infer_cfg(load_config(argparse.Namespace(opts=overrides), str(ROOT / config)))
+    assert values(cfg, "EPISODES.HEAD", "TEST.NUM_ENSEMBLE_VIEWS", "OUTPUT_DIR") == (
+        *("otam", 1, "runs/STDD_vitb16_8x16_zeroshot_episodes"),
+    )
+    assert values(cfg, "NUM_GPUS") == ((1,) if opts else (4,))
+
+
+def test_scoring_in_episodes_needs_weights(programs):
+    status, (line,) = start([ROOT / "script/testing/episodic.sh", "configs/a.yaml"], programs)
+    assert status != 0
+    assert "WEIGHTS: set it to" in line
+
+
 @pytest.mark.parametrize(
     ("script", "arguments", "expected"),
     [
@@ -370,6 +408,8 @@ def test_a_script_says_which_variable_is_missing(script, programs):
         ("training/tcclip/train_few_shot.sh", ["k400", "2"], "'k400 2': unknown"),
         ("testing/tcclip/test_few_shot.sh", [], "' ': unknown"),
         ("training/clip/train_base_to_novel.sh", ["k600"], "'k600 base': unknown; allowed: k400"),
+        ("training/clipfsar/train_episodic.sh", ["hmdb51", "2"], "'hmdb51 2': unknown; allowed: hmdb51, ucf101, kin"),
+        ("testing/clipfsar/test_episodic.sh", [], "' ': unknown"),
         ("run.sh", ["configs/absent.yaml"], "configs/absent.yaml: no such file"),
     ],
 )
