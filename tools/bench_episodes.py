@@ -113,7 +113,7 @@ def _memo(args: argparse.Namespace, device: torch.device) -> None:
     """A test whose videos are encoded once, against one that encodes the clips of every episode."""
     rows = []
     for shot in (1, 5):
-        plan = _plan(shot, count=10_000, per_class=PER_CLASS)
+        plan = _plan(args.way, shot, count=10_000, per_class=PER_CLASS)
         clips = len(plan) * args.way * (shot + QUERY)
         rows.append([f"{args.way}-way {shot}-shot, 10,000 episodes", str(8 * clips), str(8 * len(plan.used)),
                      f"{clips / len(plan.used):.0f}x"])  # fmt: skip
@@ -121,7 +121,7 @@ def _memo(args: argparse.Namespace, device: torch.device) -> None:
     print(format_table(["test", "every episode anew", "every video once", "fewer"], rows))
     rows = []
     for shot in (1, 5):
-        plan = _plan(shot, count=args.episodes, per_class=args.videos)
+        plan = _plan(args.way, shot, count=args.episodes, per_class=args.videos)
         anew, once = _test_ways(plan, device)
         difference = (anew() - once()).abs().max().item()
         ways: Ways = {"every episode anew": anew, "every video once": once}
@@ -132,13 +132,13 @@ def _memo(args: argparse.Namespace, device: torch.device) -> None:
     print(format_table(["test", "way", "time", "faster", "scores differ by"], rows))
 
 
-def _plan(shot: int, *, count: int, per_class: int) -> EpisodePlan:
+def _plan(way: int, shot: int, *, count: int, per_class: int) -> EpisodePlan:
     from slowfast.datasets.annotation import VideoRecord
     from slowfast.datasets.episodes import EpisodeDraws, plan_episodes
     from slowfast.datasets.types import EpisodeSpec
 
     records = [VideoRecord("", label) for label in range(CLASSES) for _ in range(per_class)]
-    spec = EpisodeSpec(way=5, shot=shot, query=QUERY, count=count, seed=0)
+    spec = EpisodeSpec(way=way, shot=shot, query=QUERY, count=count, seed=0)
     names = [str(number) for number in range(CLASSES)]
     return plan_episodes(EpisodeDraws([r.label for r in records], spec=spec, where="benchmark", names=names), records)
 

@@ -96,7 +96,7 @@ def run_episodes(run: TestRun, protocol: EvalProtocol, split: Split) -> tuple[Ru
     barrier()
     if context.rank != 0:
         return None
-    written = _report(run, protocol, split, plan, scores, num_encoded=len(reader.video_id), bad=bad)
+    written = _report(run, protocol, split, plan, scores, num_encoded=plan.count_videos(reader.video_id), bad=bad)
     features.remove()
     scores.remove()
     return written
@@ -146,9 +146,8 @@ def _refuse_absent(run: TestRun, plan: EpisodePlan, clips: NDArray[np.int64], ba
     Raises:
         ValueError: if clips are absent that could be decoded.
     """
-    lost = {line.partition(": ")[0] for line in bad}
-    absent = [plan.records[clip].path for clip in np.setdiff1d(plan.used, clips)]
-    if any(path not in lost for path in absent):
+    absent = {plan.records[clip].path for clip in np.setdiff1d(plan.used, clips)}
+    if not all(any(line.startswith(f"{path}: ") for line in bad) for path in absent):
         raise ValueError(
             f"OUTPUT_DIR: {run.output_dir} has the features of {len(clips)} of {len(plan.used)} clips, and "
             f"{len(bad)} videos could not be decoded; all machines of a run must share the folder"
@@ -178,13 +177,13 @@ def _report(
     if run.cfg.TEST.SAVE_RESULTS_PATH:
         _save_matrices(run, plan, (scores for _, _, scores in store.chunks()))
     episodes = EpisodeScore(tally=counts.episodes, num_episodes=len(plan), num_encoded=num_encoded)
-    score = SplitScore(tally=counts.tally, num_videos=len(plan.used), episodes=episodes)
+    score = SplitScore(tally=counts.tally, num_videos=plan.num_videos, episodes=episodes)
     found = counts.episodes
     logger.info("Mean over %d episodes: %.2f +- %.2f %%", found.num_episodes, found.accuracy, found.interval)
     return run.write(
         protocol.summarise({split.name: score}),
         {split.name: run.split_result(split, score)},
-        num_videos=len(plan.used),
+        num_videos=plan.count_videos(plan.used),
         num_scored=num_encoded,
         missing=bad,
     )

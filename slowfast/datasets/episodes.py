@@ -95,6 +95,8 @@ class EpisodePlan:
     Attributes:
         spec: shape of the episodes.
         records: the clips; the position is the id. A clip is a video, unless its frames are drawn for each use.
+        video: row of each clip in the list, (clips,).
+        num_videos: rows of the list.
         classes: labels of the classes, (episodes, N).
         support: ids of the supports, (episodes, N, S).
         query: ids of the queries, (episodes, N, Q / N).
@@ -102,6 +104,8 @@ class EpisodePlan:
 
     spec: EpisodeSpec
     records: Sequence[VideoRecord]
+    video: NDArray[np.int64]
+    num_videos: int
     classes: NDArray[np.int64]
     support: NDArray[np.int64]
     query: NDArray[np.int64]
@@ -119,6 +123,10 @@ class EpisodePlan:
         """Clips that none takes."""
         unused: list[int] = np.setdiff1d(np.arange(len(self.records)), self.used).tolist()
         return unused
+
+    def count_videos(self, clips: NDArray[np.int64]) -> int:
+        """Number of different videos that some clips show."""
+        return len(np.unique(self.video[clips]))
 
     def complete(self, clips: NDArray[np.int64]) -> NDArray[np.int64]:
         """Episodes that can be made of some clips, increasing, (episodes,)."""
@@ -138,12 +146,21 @@ def plan_episodes(draws: EpisodeDraws, records: Sequence[VideoRecord]) -> Episod
     classes, support, query = (
         np.stack([getattr(episode, name) for episode in episodes]) for name in ("classes", "support", "query")
     )
+    num_videos, video = len(records), np.arange(len(records))
     if draws.spec.random_frames:
-        videos = np.concatenate((support.ravel(), query.ravel()))
-        records = [records[video] for video in videos]
+        video = np.concatenate((support.ravel(), query.ravel()))
+        records = [records[int(row)] for row in video]
         support = np.arange(support.size).reshape(support.shape)
         query = support.size + np.arange(query.size).reshape(query.shape)
-    return EpisodePlan(spec=draws.spec, records=tuple(records), classes=classes, support=support, query=query)
+    return EpisodePlan(
+        spec=draws.spec,
+        records=tuple(records),
+        video=video,
+        num_videos=num_videos,
+        classes=classes,
+        support=support,
+        query=query,
+    )
 
 
 def _sample(rng: random.Random, total: int, count: int) -> list[int]:

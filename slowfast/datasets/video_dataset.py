@@ -114,7 +114,7 @@ class VideoDataset(Dataset[VideoBatch]):
         crops_per_clip: int = 1,
         augment: AugmentSettings | None = None,
         seed: int = 0,
-        random_frames: bool = False,
+        frames_seed: int | None = None,
         decode: Callable[..., NDArray[np.uint8]] = decode_frames,
     ) -> None:
         """Keep the records in a form that workers share.
@@ -129,7 +129,8 @@ class VideoDataset(Dataset[VideoBatch]):
             crops_per_clip: random crops per training clip (AUG.NUM_SAMPLE).
             augment: what else training clips go through.
             seed: run seed.
-            random_frames: of a clip that is not for training, too, the frames are drawn; its one view is cut as ever.
+            frames_seed: the frames of the one view of a clip that is not for training are drawn, too, by this seed;
+                None: they are fixed.
             decode: entry of `decode.DECODERS`.
 
         Raises:
@@ -148,7 +149,7 @@ class VideoDataset(Dataset[VideoBatch]):
         self._crops_per_clip = crops_per_clip
         self._augment = augment or AugmentSettings()
         self._seed = seed
-        self._random_frames = random_frames
+        self._frames_seed = frames_seed
         self._decode = decode
         self._at: Tensor | None = None
         self._size = spatial.test_crop if mode == "test" else spatial.train_crop
@@ -232,15 +233,15 @@ class VideoDataset(Dataset[VideoBatch]):
         with self._noted(index) as path:
             return self._pack(self._random_clips(path, key), index, bad)
 
-    def _random_position(self, box_rng: random.Random, key: tuple[int | str, ...]) -> ClipPosition:
-        segments = self._sampling.draw_segments(derive_seed("segments", self._seed, *key))
-        return ClipPosition(fraction=box_rng.random(), segments=segments)
+    def _random_position(self, seed: int, key: tuple[int | str, ...]) -> tuple[ClipPosition, random.Random]:
+        """Draw where a clip lies; the generator goes on to the boxes of its crops."""
+        box_rng = random.Random(derive_seed("clip", seed, *key))
+        segments = self._sampling.draw_segments(derive_seed("segments", seed, *key))
+        return ClipPosition(fraction=box_rng.random(), segments=segments), box_rng
 
     def _random_clips(self, path: str, key: tuple[int | str, ...]) -> list[Tensor]:
-        seed = derive_seed("clip", self._seed, *key)
-        box_rng = random.Random(seed)
-        rng = np.random.RandomState(seed % 2**32)  # the stream that PySlowFast draws from
-        position = self._random_position(box_rng, key)
+        rng = np.random.RandomState(derive_seed("clip", self._seed, *key) % 2**32)  # PySlowFast draws from this stream
+        position, box_rng = self._random_position(self._seed, key)
         target_fps = self._sampling.target_fps + box_rng.uniform(0.0, self._sampling.jitter_fps)
         (clip,) = self._read(path, [position], target_fps)
         crops = []
@@ -259,9 +260,8 @@ class VideoDataset(Dataset[VideoBatch]):
         return crops
 
     def _fixed_positions(self, index: int) -> list[ClipPosition]:
-        if self._random_frames:
-            key = ("fixed", index)
-            return [self._random_position(random.Random(derive_seed("clip", self._seed, *key)), key)]
+        if self._frames_seed is not None:
+            return [self._random_position(self._frames_seed, ("fixed", index))[0]]
         if self._mode == "val":
             return [ClipPosition(fraction=0.5)]
         return [ClipPosition(view=view, views=self._views) for view in range(self._views)]

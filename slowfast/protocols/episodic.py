@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from slowfast.config.node import ConfigError
 from slowfast.datasets.prepared import PreparedDataset, read_manifest
 from slowfast.datasets.types import EpisodeSpec, Mode, Split
 from slowfast.protocols.base import (
@@ -29,6 +30,10 @@ _BENCHMARKS = {"": "", "kinetics100": "100 classes, ", "ssv2_small": "Small, ", 
 """Benchmarks that have not the name of their dataset -> what a table calls them; "" for those that have."""
 
 
+_MOST_SHOTS = 10
+"""Supports per class that a table has columns for."""
+
+
 class Episodic(EvalProtocol):
     """Score episodes of EPISODES.BENCHMARK.
 
@@ -44,7 +49,7 @@ class Episodic(EvalProtocol):
     columns: ClassVar[Mapping[str, str]] = {
         f"{name}{'_' if name else ''}shot{k}": f"{title}{k}-shot"
         for name, title in _BENCHMARKS.items()
-        for k in range(1, 11)
+        for k in range(1, _MOST_SHOTS + 1)
     }
 
     def __init__(self, options: ProtocolOptions) -> None:
@@ -92,6 +97,9 @@ class Episodic(EvalProtocol):
     def jobs(cls, request: TableRequest) -> list[Job]:
         """One test per benchmark and number of supports, after one training per benchmark unless weights are given."""
         jobs = []
+        all_shots = tuple(request.shots) or cls.published_shots
+        if not all(1 <= shots <= _MOST_SHOTS for shots in all_shots):
+            raise ConfigError(f"--shots: found {list(all_shots)}, allowed: from 1 to {_MOST_SHOTS}")
         for dataset in tuple(request.datasets) or cls.published_datasets:
             for benchmark in _benchmarks(read_manifest(request.label_db, dataset)):
                 options: dict[str, Any] = {
@@ -108,7 +116,7 @@ class Episodic(EvalProtocol):
                         trains=False,
                         weights_from=source,
                     )
-                    for shots in tuple(request.shots) or cls.published_shots
+                    for shots in all_shots
                 ]
         return jobs
 

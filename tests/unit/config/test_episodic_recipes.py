@@ -125,7 +125,8 @@ def test_the_published_recipe(benchmark):
         "METHOD": "clip_fsar", "PROTOCOL": "episodic", "RNG_SEED": published.seed, "NUM_GPUS": 4,
         "SPLITS.DATASET": published.dataset, "EPISODES.BENCHMARK": benchmark, "EPISODES.TRAIN": True,
         "EPISODES.WAY": 5, "EPISODES.SHOT": 1, "EPISODES.SHOT_TEST": 0, "EPISODES.QUERY": 5, "EPISODES.QUERY_TEST": 1,
-        "EPISODES.NUM_TEST": 10000, "EPISODES.HEAD": "own", "EPISODES.SMOOTHING": 0.5, "EPISODES.VAL": "val",
+        "EPISODES.NUM_VAL": 10000, "EPISODES.NUM_TEST": 10000,
+        "EPISODES.HEAD": "own", "EPISODES.SMOOTHING": 0.5, "EPISODES.VAL": "val",
         "EPISODES.PLAIN_SUPPORT": is_kinetics,
         "TRAIN.BATCH_SIZE": 16, "TRAIN.ACCUMULATION_STEPS": 4, "TRAIN.MIXED_PRECISION": False, "TRAIN.KEEP_BEST": True,
         "TEST.NUM_ENSEMBLE_VIEWS": 1, "TEST.NUM_SPATIAL_CROPS": 1,
@@ -135,7 +136,7 @@ def test_the_published_recipe(benchmark):
         "SOLVER.OPTIMIZING_METHOD": "adam", "SOLVER.WEIGHT_DECAY": 1e-3, "SOLVER.BETAS": (0.9, 0.999),
         "SOLVER.ZERO_WD_1D_PARAM": False, "BN.WEIGHT_DECAY": 0.0, "SOLVER.CLIP_GRAD_L2NORM": None,
         "SOLVER.CLIP_GRAD_VAL": None, "MODEL.ARCH": "rn50", "MODEL.NUM_CLASSES": published.num_classes,
-        "CLIP_FSAR.USE_CLASSIFICATION_VALUE": published.weight, "CLIP_FSAR.MERGE_BEFORE": False,
+        "CLIP_FSAR.USE_CLASSIFICATION_VALUE": published.weight, "CLIP_FSAR.MERGE_BEFORE": True,
     }  # fmt: skip
     if is_kinetics:
         expected |= {
@@ -168,7 +169,6 @@ def test_five_supports_are_a_matter_of_the_test(benchmark, arch):
     one, five = recipe(benchmark, arch).leaves(), recipe(benchmark, arch, 5).leaves()
     assert {key: value for key, value in five.items() if value != one[key]} == {
         "EPISODES.SHOT_TEST": 5,
-        "CLIP_FSAR.MERGE_BEFORE": True,
     }
 
 

@@ -104,7 +104,8 @@ def test_ost():
 
 
 def test_episodes():
-    done = run("episodes", "--queries", 2, "--way", 3, "--frames", 4, 2, "--repeat", 1)
+    small = ("--queries", 2, "--way", 3, "--frames", 4, 2, "--episodes", 2, "--videos", 6, "--repeat", 1)
+    done = run("episodes", *small)
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if line[:2] == "| "]
     names = [row[:2] for row in rows if "---" not in row[0]]
@@ -112,3 +113,7 @@ def test_episodes():
         ways = [way for name, way in names if name == what]
         assert ways == ["cell by cell", "ours", "ours, both ways in one call"]
     assert all(float(figure) < 1e-5 for row in rows if row[1].startswith("ours") for figure in row[4:])
+    assert [row[1:4] for row in rows if "10,000" in row[0]] == [["480000", "19200", "25x"], ["1440000", "19200", "75x"]]
+    once = [row for row in rows if row[1] == "every video once"]
+    assert len(once) == 2
+    assert all(float(row[4]) < 1e-5 for row in once)
