@@ -279,7 +279,11 @@ def _dataset(
     frames_seed: int | None = None,
     cfg: "CfgNode",
 ) -> VideoDataset:
-    """Describe how clips are drawn; `plain` ones are neither mirrored nor augmented in training."""
+    """Describe how clips are drawn.
+
+    `plain` ones are neither mirrored nor augmented in training. With a seed of their own, the frames of other clips are
+    drawn too.
+    """
     data = cfg.DATA
     sampling = SamplingSettings(
         num_frames=data.NUM_FRAMES,
@@ -312,8 +316,8 @@ def _dataset(
         crops=crops,
         crops_per_clip=cfg.AUG.NUM_SAMPLE,
         augment=build_augmentation(cfg) if mode == "train" and not plain else None,
-        seed=cfg.RNG_SEED,
-        frames_seed=frames_seed,
+        seed=cfg.RNG_SEED if frames_seed is None else frames_seed,
+        random_frames=frames_seed is not None,
         decode=_decoder(cfg, frames="" if mode == "train" or frames_seed is not None else f"{mode} {views} {sampling}"),
     )
 

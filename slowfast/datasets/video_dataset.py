@@ -114,7 +114,7 @@ class VideoDataset(Dataset[VideoBatch]):
         crops_per_clip: int = 1,
         augment: AugmentSettings | None = None,
         seed: int = 0,
-        frames_seed: int | None = None,
+        random_frames: bool = False,
         decode: Callable[..., NDArray[np.uint8]] = decode_frames,
     ) -> None:
         """Keep the records in a form that workers share.
@@ -129,8 +129,7 @@ class VideoDataset(Dataset[VideoBatch]):
             crops_per_clip: random crops per training clip (AUG.NUM_SAMPLE).
             augment: what else training clips go through.
             seed: run seed.
-            frames_seed: the frames of the one view of a clip that is not for training are drawn, too, by this seed;
-                None: they are fixed.
+            random_frames: of a clip that is not for training, too, the frames are drawn; its one view is cut as ever.
             decode: entry of `decode.DECODERS`.
 
         Raises:
@@ -149,7 +148,7 @@ class VideoDataset(Dataset[VideoBatch]):
         self._crops_per_clip = crops_per_clip
         self._augment = augment or AugmentSettings()
         self._seed = seed
-        self._frames_seed = frames_seed
+        self._random_frames = random_frames
         self._decode = decode
         self._at: Tensor | None = None
         self._size = spatial.test_crop if mode == "test" else spatial.train_crop
@@ -233,15 +232,15 @@ class VideoDataset(Dataset[VideoBatch]):
         with self._noted(index) as path:
             return self._pack(self._random_clips(path, key), index, bad)
 
-    def _random_position(self, seed: int, key: tuple[int | str, ...]) -> tuple[ClipPosition, random.Random]:
+    def _random_position(self, key: tuple[int | str, ...]) -> tuple[ClipPosition, random.Random]:
         """Draw where a clip lies; the generator goes on to the boxes of its crops."""
-        box_rng = random.Random(derive_seed("clip", seed, *key))
-        segments = self._sampling.draw_segments(derive_seed("segments", seed, *key))
+        box_rng = random.Random(derive_seed("clip", self._seed, *key))
+        segments = self._sampling.draw_segments(derive_seed("segments", self._seed, *key))
         return ClipPosition(fraction=box_rng.random(), segments=segments), box_rng
 
     def _random_clips(self, path: str, key: tuple[int | str, ...]) -> list[Tensor]:
         rng = np.random.RandomState(derive_seed("clip", self._seed, *key) % 2**32)  # PySlowFast draws from this stream
-        position, box_rng = self._random_position(self._seed, key)
+        position, box_rng = self._random_position(key)
         target_fps = self._sampling.target_fps + box_rng.uniform(0.0, self._sampling.jitter_fps)
         (clip,) = self._read(path, [position], target_fps)
         crops = []
@@ -260,8 +259,8 @@ class VideoDataset(Dataset[VideoBatch]):
         return crops
 
     def _fixed_positions(self, index: int) -> list[ClipPosition]:
-        if self._frames_seed is not None:
-            return [self._random_position(self._frames_seed, ("fixed", index))[0]]
+        if self._random_frames:
+            return [self._random_position(("fixed", index))[0]]
         if self._mode == "val":
             return [ClipPosition(fraction=0.5)]
         return [ClipPosition(view=view, views=self._views) for view in range(self._views)]
