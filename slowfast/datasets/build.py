@@ -203,8 +203,8 @@ def build_plan_loader(
         local_world_size: processes on this machine, which share its batch size.
         skip: clips that were encoded before.
     """
-    random_frames = plan.spec.random_frames
-    dataset = _dataset(plan.records, mode=mode, views=1, crops=1, random_frames=random_frames, cfg=cfg)
+    frames_seed = plan.spec.seed if plan.spec.random_frames else None
+    dataset = _dataset(plan.records, mode=mode, views=1, crops=1, frames_seed=frames_seed, cfg=cfg)
     sampler = EvalSampler(len(dataset), rank, world_size, skip={*plan.unused, *skip})
     batch_size = max(1, cfg.TEST.BATCH_SIZE // local_world_size)
     return VideoLoader(dataset, batch_size=batch_size, sampler=sampler, **_loader_options(cfg, rank=rank))
@@ -262,10 +262,14 @@ def _dataset(
     views: int,
     crops: int,
     plain: bool = False,
-    random_frames: bool = False,
+    frames_seed: int | None = None,
     cfg: "CfgNode",
 ) -> VideoDataset:
-    """Describe how clips are drawn; `plain` ones are neither mirrored nor augmented in training."""
+    """Describe how clips are drawn.
+
+    `plain` ones are neither mirrored nor augmented in training. With a seed of their own, the frames of other clips are
+    drawn too.
+    """
     data = cfg.DATA
     sampling = SamplingSettings(
         num_frames=data.NUM_FRAMES,
@@ -298,9 +302,9 @@ def _dataset(
         crops=crops,
         crops_per_clip=cfg.AUG.NUM_SAMPLE,
         augment=build_augmentation(cfg) if mode == "train" and not plain else None,
-        seed=cfg.RNG_SEED,
-        random_frames=random_frames,
-        decode=_decoder(cfg, frames="" if mode == "train" or random_frames else f"{mode} {views} {sampling}"),
+        seed=cfg.RNG_SEED if frames_seed is None else frames_seed,
+        random_frames=frames_seed is not None,
+        decode=_decoder(cfg, frames="" if mode == "train" or frames_seed is not None else f"{mode} {views} {sampling}"),
     )
 
 

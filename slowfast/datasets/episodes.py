@@ -139,10 +139,11 @@ def plan_episodes(draws: EpisodeDraws, records: Sequence[VideoRecord]) -> Episod
         np.stack([getattr(episode, name) for episode in episodes]) for name in ("classes", "support", "query")
     )
     if draws.spec.random_frames:
-        videos = np.concatenate((support.ravel(), query.ravel()))
-        records = [records[video] for video in videos]
-        support = np.arange(support.size).reshape(support.shape)
-        query = support.size + np.arange(query.size).reshape(query.shape)
+        # Episode by episode, so that the clips of one do not depend on how many there are.
+        videos = np.concatenate((support, query), axis=2)
+        records = [records[video] for video in videos.ravel()]
+        clips = np.arange(videos.size).reshape(videos.shape)
+        support, query = np.split(clips, [draws.spec.shot], axis=2)
     return EpisodePlan(spec=draws.spec, records=tuple(records), classes=classes, support=support, query=query)
 
 
