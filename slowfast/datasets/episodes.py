@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,16 +74,19 @@ class EpisodeDraws:
         videos = np.stack([self._videos[place][_sample(rng, len(self._videos[place]), wanted)] for place in chosen])
         return Episode(self._classes[chosen], videos[:, : self.spec.shot], videos[:, self.spec.shot :])
 
-    def spare(self, episode: Episode, place: int, *key: int | str) -> int | None:
+    def spare(
+        self, episode: Episode, place: int, *key: int | str, without: Collection[int] = frozenset()
+    ) -> int | None:
         """Draw a video for one that cannot be decoded: of the same class, and not in the episode; None if all are.
 
         Args:
             episode: the episode.
             place: which of its classes.
             key: what the draw is for.
+            without: spares that were drawn for the episode before.
         """
         videos = self._videos[int(np.searchsorted(self._classes, episode.classes[place]))]
-        taken = np.concatenate((episode.support[place], episode.query[place]))
+        taken = np.concatenate((episode.support[place], episode.query[place], np.array([*without], dtype=np.int64)))
         left = np.setdiff1d(videos, taken)
         return int(left[derive_seed("spare", self.spec.seed, *key) % len(left)]) if len(left) else None
 
