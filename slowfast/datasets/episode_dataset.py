@@ -43,12 +43,15 @@ class EpisodeDataset(Dataset[EpisodeBatch]):
 
     def watch(self, workers: int) -> None:
         """Let workers note which video they are at, where this process can read it."""
-        for reader in {id(reader): reader for reader in self._readers.values()}.values():
+        for reader in self._different_readers():
             reader.watch(workers)
 
     def in_progress(self) -> list[str]:
-        """Videos that workers are at."""
-        return list(dict.fromkeys(path for reader in self._readers.values() for path in reader.in_progress()))
+        """Videos that workers are at, the one that was begun first in front."""
+        return [path for _, path in sorted(pair for reader in self._different_readers() for pair in reader.begun())]
+
+    def _different_readers(self) -> list[VideoDataset]:
+        return list({id(reader): reader for reader in self._readers.values()}.values())
 
     def __getitem__(self, key: tuple[int, int]) -> EpisodeBatch:
         epoch, index = key
