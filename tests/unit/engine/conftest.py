@@ -41,6 +41,20 @@ class LinearMethod(Method):
     def eval_forward(self, batch):
         return MethodOutput(self.scores(batch), {}, {})
 
+    def frame_features(self, batch):
+        """Of each frame its mean in nine cells of each colour: (B, 3, 2, 4, 4) -> (B, 2, 27)."""
+        self.sizes.append(len(batch))
+        cells = F.adaptive_avg_pool2d(self.normalise(batch.frames).transpose(1, 2).flatten(0, 1), 3)
+        return cells.flatten(1).unflatten(0, (len(batch), -1))
+
+    def episode_forward(self, batch):
+        """Scores of queries against the means of the supports of their classes."""
+        support = self.scores(batch.support).unflatten(0, (len(batch), batch.way, batch.shot)).mean(dim=2)
+        query = self.scores(batch.query).unflatten(0, (len(batch), -1))
+        logits = (query @ support.transpose(1, 2)).flatten(0, 1)
+        losses = {"few_shot": F.cross_entropy(logits, batch.target), "size": 0.01 * logits.square().mean()}
+        return MethodOutput(logits, losses, {"spread": logits.detach().std()})
+
 
 @pytest.fixture
 def make_method():

@@ -1,9 +1,12 @@
-"""What two processes agree on: votes, figures over unequal batches, steps that are left out."""
+"""What two processes agree on: votes, figures over unequal batches, steps that are left out, episodes."""
 
 import itertools
 import json
+import re
 import socket
+from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -71,6 +74,56 @@ def one_is_not_finite(context, folder):
     moved = [not torch.equal(a, b) for a, b in itertools.pairwise(weights)]
     equal = all(torch.equal(weights[-1], torch.tensor(other)) for other in all_gather_objects(weights[-1].tolist()))
     write(context, folder, [moved, equal, fault.iteration, fault.first, fault.rank, fault.what, fault.video_ids])
+
+
+def episodes(context, folder):
+    """Each process encodes every other video and scores every other episode; first all are good, then some are bad."""
+    from slowfast.engine.episodes import evaluate_episodes
+    from slowfast.engine.evaluator import EvalConfig
+    from slowfast.models.episode_heads import OtamHead
+
+    found = []
+    for lost in ([], [4, 7]):
+        kept = [clips(1, video) for video in range(context.rank, 21, context.world_size) if video not in lost]
+        bad = tuple(f"v{video}: broken" for video in lost if video % context.world_size == context.rank)
+        kept[-1] = replace(kept[-1], bad=bad)
+        counts, lines = evaluate_episodes(
+            framewise_method(), OtamHead(smoothing=0.5), episode_plan(), kept, num_frames=2, num_classes=7,
+            device=torch.device("cpu"), config=EvalConfig(clips_per_forward=1), memo_bytes=1e6,
+        )  # fmt: skip
+        figures = counts.episodes.counts.tolist(), counts.tally.confusion.tolist(), counts.tally.top5.tolist()
+        found.append([*figures, list(lines)])
+    # The videos of rank 1 are all bad: both processes end.
+    kept = [clips(1, video) for video in range(0, 21, 2)]
+    if context.rank or context.world_size == 1:
+        kept = [replace(clips(0, 0), bad=tuple(f"v{video}: broken" for video in range(1, 21, 2)))]
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message is what is returned
+        evaluate_episodes(
+            framewise_method(), OtamHead(smoothing=0.5), episode_plan(), kept, num_frames=2, num_classes=7,
+            device=torch.device("cpu"), config=EvalConfig(clips_per_forward=1), memo_bytes=1e6,
+        )  # fmt: skip
+    write(context, folder, [*found, str(caught.value)])
+
+
+def episode_plan():
+    from slowfast.datasets.annotation import VideoRecord
+    from slowfast.datasets.episodes import EpisodeDraws, plan_episodes
+    from slowfast.datasets.types import EpisodeSpec
+
+    records = [VideoRecord(f"v{video}", video % 7) for video in range(21)]
+    spec = EpisodeSpec(way=3, shot=1, query=2, count=41, seed=2)
+    draws = EpisodeDraws([video % 7 for video in range(21)], spec=spec, where="a.csv", names=list("abcdefg"))
+    return plan_episodes(draws, records)
+
+
+def framewise_method():
+    from torch import nn
+
+    class Framewise(nn.Module):
+        def frame_features(self, batch):
+            return batch.frames.float().transpose(1, 2).flatten(2) - 127
+
+    return Framewise()
 
 
 def linear_method():
@@ -141,3 +194,21 @@ def test_every_sample_counts_once(both):
 
 def test_a_step_is_left_out_on_all_ranks_or_none(both):
     assert both(one_is_not_finite) == [[[True, False, True], True, 1, 4, 1, "the loss is nan", [22, 23]]] * 2
+
+
+def test_episodes_are_shared(both, tmp_path):
+    episodes(SimpleNamespace(rank=0, world_size=1), tmp_path)
+    whole, partial, _ = json.loads((tmp_path / "0.json").read_text(encoding="utf-8"))
+    (tmp_path / "0.json").unlink()
+    one, other = both(episodes)
+    assert one == other
+    assert one[:2] == [whole, partial]
+    assert sum(whole[0]) == 41
+    assert 0 < sum(partial[0]) < 41
+    assert whole[0][0] + whole[0][-1] < 41  # neither all right nor all wrong
+    assert partial[3] == ["v4: broken", "v7: broken"]
+    assert re.fullmatch(
+        r"none of the 41 episodes is complete: 11 of the 21 clips that they take could be decoded; the first: v\d+: "
+        "broken",
+        one[2],
+    )
