@@ -1,12 +1,14 @@
 """A method small enough to follow by hand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from slowfast.config.defaults import get_cfg
-from slowfast.datasets.types import VideoBatch
+from slowfast.datasets.types import EpisodeBatch, VideoBatch, collate_episodes
 from slowfast.methods.base import Method, MethodOutput
 from slowfast.methods.build import build_method
 
@@ -81,6 +83,23 @@ def make_clips():
             for n, i in enumerate(ids)
         ]) if count else torch.empty(0, 3, 2, 4, 4, dtype=torch.uint8)  # fmt: skip
         return VideoBatch(frames, label=ids % CLASSES, video_id=ids, view=torch.arange(views).repeat(count), bad=bad)
+
+    return make
+
+
+@pytest.fixture
+def make_episodes(make_clips):
+    """Makes episodes of three classes with two supports and a query each; ids count from `first`."""
+
+    def make(count, *, first=0, bad=()):
+        def episode(number):
+            start, classes = first + 9 * number, [(number + 2 * place) % CLASSES for place in range(3)]
+            label = torch.tensor(classes)
+            support = replace(make_clips(6, first=start), label=label.repeat_interleave(2))
+            query = replace(make_clips(3, first=start + 6), label=label, bad=bad if number == 0 else ())
+            return EpisodeBatch(support, query, 3, 2, 1)
+
+        return collate_episodes([episode(number) for number in range(count)])
 
     return make
 
