@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,16 +74,19 @@ class EpisodeDraws:
         videos = np.stack([self._videos[place][_sample(rng, len(self._videos[place]), wanted)] for place in chosen])
         return Episode(self._classes[chosen], videos[:, : self.spec.shot], videos[:, self.spec.shot :])
 
-    def spare(self, episode: Episode, place: int, *key: int | str) -> int | None:
+    def spare(
+        self, episode: Episode, place: int, *key: int | str, without: Collection[int] = frozenset()
+    ) -> int | None:
         """Draw a video for one that cannot be decoded: of the same class, and not in the episode; None if all are.
 
         Args:
             episode: the episode.
             place: which of its classes.
             key: what the draw is for.
+            without: spares that were drawn for the episode before.
         """
         videos = self._videos[int(np.searchsorted(self._classes, episode.classes[place]))]
-        taken = np.concatenate((episode.support[place], episode.query[place]))
+        taken = np.concatenate((episode.support[place], episode.query[place], np.array([*without], dtype=np.int64)))
         left = np.setdiff1d(videos, taken)
         return int(left[derive_seed("spare", self.spec.seed, *key) % len(left)]) if len(left) else None
 
@@ -148,10 +151,12 @@ def plan_episodes(draws: EpisodeDraws, records: Sequence[VideoRecord]) -> Episod
     )
     num_videos, video = len(records), np.arange(len(records))
     if draws.spec.random_frames:
-        video = np.concatenate((support.ravel(), query.ravel()))
+        # Episode by episode, so that the clips of one do not depend on how many there are.
+        videos = np.concatenate((support, query), axis=2)
+        video = videos.ravel()
         records = [records[int(row)] for row in video]
-        support = np.arange(support.size).reshape(support.shape)
-        query = support.size + np.arange(query.size).reshape(query.shape)
+        clips = np.arange(videos.size).reshape(videos.shape)
+        support, query = np.split(clips, [draws.spec.shot], axis=2)
     return EpisodePlan(
         spec=draws.spec,
         records=tuple(records),

@@ -177,8 +177,12 @@ class VideoDataset(Dataset[VideoBatch]):
 
     def in_progress(self) -> list[str]:
         """Videos that workers are at, the one that was begun first in front."""
+        return [path for _, path in self.begun()]
+
+    def begun(self) -> list[tuple[float, str]]:
+        """When workers began to read, on the clock of `time.monotonic`, and the videos that they are at, in order."""
         rows = [] if self._at is None else self._at.tolist()
-        return [self.path(int(index)) for _, index in sorted((start, index) for index, start in rows if index >= 0)]
+        return [(start, self.path(int(index))) for start, index in sorted((s, i) for i, s in rows if i >= 0)]
 
     @contextmanager
     def _noted(self, index: int) -> Iterator[str]:

@@ -89,17 +89,17 @@ class ClipMemo:
         numbers = [*self._free[: len(clips)], *fresh]
         self._free = self._free[len(clips) :]
         self._size += len(fresh)
-        self._grow(rows, self._size)
+        self._grow(rows, self._size, most=capacity)
         for name, row in rows.items():
             self._tables[name][torch.tensor(numbers, device=row.device)] = row
         self._slots.update((int(clip), number) for clip, number in zip(clips, numbers, strict=True))
 
-    def _grow(self, rows: Descriptions, size: int) -> None:
-        """Make room for so many rows; the tables double, so that few copies are made."""
+    def _grow(self, rows: Descriptions, size: int, *, most: int) -> None:
+        """Make room for so many rows; the tables double, up to what is kept at most, so that few copies are made."""
         for name, row in rows.items():
             table = self._tables.get(name, row.new_empty((0, *row.shape[1:])))
             if len(table) < size:
-                larger = row.new_empty((max(size, 2 * len(table)), *row.shape[1:]))
+                larger = row.new_empty((max(size, min(2 * len(table), most)), *row.shape[1:]))
                 larger[: len(table)] = table
                 self._tables[name] = larger
 

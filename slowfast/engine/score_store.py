@@ -227,6 +227,7 @@ class ScoreReader:
             Ids (v,), labels (v,) and scores (v, K).
         """
         rows = np.searchsorted(self.video_id, video_id)
+        assert (rows < len(self.video_id)).all(), "videos without scores"
         assert (self.video_id[rows] == video_id).all(), "videos without scores"
         records = np.empty(len(rows), self._dtype)
         for number, path in enumerate(self._paths):

@@ -87,7 +87,8 @@ def test_every_choice_lists_what_is_allowed(key):
         ),
         (
             ["METHOD", "sttd"],
-            "METHOD: unknown value 'sttd'; did you mean 'stdd'? allowed: 'stdd', 'tc_clip', 'ost', 'vifi_clip'",
+            "METHOD: unknown value 'sttd'; did you mean 'stdd'? allowed: 'stdd', 'tc_clip', 'ost', 'vifi_clip', "
+            "'clip_fsar'",
         ),
         (
             ["MODEL.MODEL_NAME", "ClipImage"],
@@ -323,3 +324,79 @@ def test_refused(overrides, message):
     with pytest.raises(ConfigError) as caught:
         check(*overrides)
     assert str(caught.value) == message
+
+
+EPISODIC = ["PROTOCOL", "episodic", "SPLITS.DATASET", "ucf101", "TRAIN.ENABLE", False, "TEST.ENABLE", False]
+TESTED = [*EPISODIC, "TEST.ENABLE", True, "TEST.NUM_ENSEMBLE_VIEWS", 1, "TEST.NUM_SPATIAL_CROPS", 1]
+TRAINED = [*EPISODIC, "TRAIN.ENABLE", True, "EPISODES.TRAIN", True]
+MIXED = ["MIXUP.ENABLE", True]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        TESTED,
+        TRAINED,
+        [*TESTED, *TRAINED, "TEST.ENABLE", True],
+        [*TRAINED, "TEST.NUM_ENSEMBLE_VIEWS", 10, "TEST.NUM_SPATIAL_CROPS", 3],  # nothing is tested
+        [*TRAINED, "TEST.NUM_TEMPORAL_CLIPS", [1, 2]],
+        [*TRAINED, "EPISODES.TRAIN", False, *MIXED, "AUG.NUM_SAMPLE", 2],  # of videos one by one
+        [*TESTED, *MIXED, "AUG.NUM_SAMPLE", 2, "EPISODES.TRAIN", True],  # nothing is trained
+        [*TESTED, "TEST.NUM_TEMPORAL_CLIPS", []],
+        [*TESTED, "TEST.NUM_TEMPORAL_CLIPS", [1]],
+        [*TESTED, "EPISODES.WAY_TEST", 0, "EPISODES.SHOT_TEST", 0],
+        [*TESTED, "EPISODES.WAY_TEST", 2, "EPISODES.SHOT_TEST", 1, "EPISODES.BENCHMARK", "ssv2_small"],
+        ["EPISODES.WAY_TEST", 1],  # nobody reads it
+    ],
+)
+def test_episodes_allowed(overrides):
+    check(*overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["EPISODES.TRAIN", True],
+            "EPISODES.TRAIN: True, but PROTOCOL is 'single_dataset'; allowed: PROTOCOL 'episodic'",
+        ),
+        (
+            [*TESTED, "EPISODES.WAY_TEST", 1],
+            "EPISODES.WAY_TEST: 1 leaves nothing to tell apart; allowed: 0 for EPISODES.WAY, or 2 and more",
+        ),
+        (
+            [*TESTED, "TEST.NUM_ENSEMBLE_VIEWS", 3],
+            "TEST.NUM_ENSEMBLE_VIEWS: 3, but PROTOCOL is 'episodic'; allowed: 1",
+        ),
+        (
+            [*TESTED, "TEST.NUM_SPATIAL_CROPS", 3],
+            "TEST.NUM_SPATIAL_CROPS: 3, but PROTOCOL is 'episodic'; allowed: 1",
+        ),
+        (
+            [*TESTED, "TEST.NUM_TEMPORAL_CLIPS", [1, 2]],
+            "TEST.NUM_TEMPORAL_CLIPS: [1, 2], but PROTOCOL is 'episodic'; allowed: [] or [1]",
+        ),
+        (
+            [*TESTED, "TEST.NUM_TEMPORAL_CLIPS", [3]],
+            "TEST.NUM_TEMPORAL_CLIPS: [3], but PROTOCOL is 'episodic'; allowed: [] or [1]",
+        ),
+        ([*TRAINED, *MIXED], "MIXUP.ENABLE: True, but PROTOCOL is 'episodic'; allowed: False"),
+        ([*TRAINED, "AUG.NUM_SAMPLE", 2], "AUG.NUM_SAMPLE: 2, but PROTOCOL is 'episodic'; allowed: 1"),
+        (
+            ["EPISODES.BENCHMARK", "/elsewhere"],
+            "EPISODES.BENCHMARK: '/elsewhere' is an absolute path; allowed: a name inside SPLITS.LABEL_DB",
+        ),
+        ([*TESTED, "EPISODES.WAY", 1], "EPISODES.WAY: 1 is out of range; allowed: at least 2"),
+        ([*TESTED, "SPLITS.DATASET", ""], "SPLITS.DATASET: is empty, but PROTOCOL is 'episodic'"),
+    ],
+)
+def test_episodes_refused(overrides, message):
+    with pytest.raises(ConfigError) as caught:
+        check(*overrides)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../b"])
+def test_a_benchmark_lies_inside_its_dataset(name):
+    with pytest.raises(ConfigError, match=r"^EPISODES\.BENCHMARK: .*; allowed: a name inside SPLITS\.LABEL_DB$"):
+        check(*TESTED, "EPISODES.BENCHMARK", name)

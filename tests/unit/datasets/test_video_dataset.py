@@ -375,6 +375,79 @@ class TestEvaluation:
         assert dataset("test", spatial=spatial, decode=decode)[1].frames.dtype == torch.float32
 
 
+class TestClipsByKey:
+    """Training clips of a video that something else than (epoch, index) has chosen."""
+
+    def test_a_clip_of_the_video(self):
+        item = dataset("train").random_clip(4, "support", 3, bad=("v9: gone",))
+        assert (item.label.tolist(), item.video_id.tolist(), item.view.tolist()) == ([1], [4], [0])
+        assert item.frames.shape == (1, 3, 4, 32, 32)
+        assert item.frames[0, 0, 0, 0, 0] % 4 == 0  # of v4
+        assert item.bad == ("v9: gone",)
+
+    def test_it_is_the_clip_of_an_item_with_that_key(self):
+        settings = AugmentSettings(color_jitter=0.4)
+        spatial = SpatialSettings(jitter_scales=(40, 56), train_crop=32)
+        videos = dataset("train", augment=settings, spatial=spatial, decode=PictureDecoder())
+        assert_same(videos.random_clip(2, 5, 2), videos[(5, 2)])
+
+    def test_key_and_seed_determine_it(self):
+        keys = [(0, "support"), (0, "query"), (1, "support"), ("support", 0), (0,), ()]
+        starts = [frame_numbers(dataset("train").random_clip(4, *key).frames[0])[0] for key in keys]
+        assert len(set(starts)) > 3
+        assert starts == [frame_numbers(dataset("train").random_clip(4, *key).frames[0])[0] for key in keys]
+        other = dataset("train", seed=8)
+        assert starts != [frame_numbers(other.random_clip(4, *key).frames[0])[0] for key in keys]
+
+    def test_a_bad_video_is_the_callers(self):
+        videos = dataset("train", decode=FakeDecoder(bad={"v4"}))
+        with pytest.raises(DecodeError, match="v4: the file is empty"):
+            videos.random_clip(4, 0)
+
+
+@pytest.mark.parametrize("mode", ["val", "test"])
+class TestRandomFrames:
+    def starts(self, mode, **options):
+        videos = dataset(mode, count=20, random_frames=True, **options)
+        return [frame_numbers(videos[index].frames[0])[0] for index in range(20)]
+
+    def test_each_clip_has_frames_of_its_own(self, mode):
+        found = self.starts(mode)
+        assert len(set(found)) > 8
+        assert set(found) <= set(range(FRAMES - 12))
+        assert found == self.starts(mode)
+        assert found != self.starts(mode, seed=8)
+
+    @pytest.mark.parametrize("rule", ["dense", "uniform", "interval"])
+    def test_they_are_those_that_training_could_draw(self, mode, rule):
+        sampling = SamplingSettings(num_frames=4, sampling_rate=4, rule=rule, jitter_fps=30.0)
+        videos = dataset(mode, random_frames=True, sampling=sampling)
+        clips = [frame_numbers(videos[index].frames[0]) for index in range(6)]
+        assert len({tuple(clip) for clip in clips}) > 3
+        for clip in clips:
+            steps = np.diff(clip).tolist()
+            if rule == "uniform":
+                assert [number // 15 for number in clip] == [0, 1, 2, 3]
+            else:
+                assert steps == [4, 4, 4]  # the frame rate does not jitter
+
+    def test_the_picture_is_cut_as_ever(self, mode):
+        spatial = SpatialSettings(jitter_scales=(40, 56), train_crop=32, test_crop=32)
+        fixed, drawn = (
+            dataset(mode, decode=PictureDecoder(), spatial=spatial, random_frames=random) for random in (False, True)
+        )
+        for index in range(4):
+            assert_same(fixed[index], drawn[index])
+
+    def test_training_does_not_change(self, mode):
+        del mode
+        assert_same(dataset("train", random_frames=True)[(2, 3)], dataset("train")[(2, 3)])
+
+    def test_a_bad_video_is_reported(self, mode):
+        item = dataset(mode, random_frames=True, decode=FakeDecoder(bad={"v1"}))[1]
+        assert (len(item), item.bad) == (0, ("v1: the file is empty",))
+
+
 def test_programming_errors_pass_through():
     def decode(path, plan, *, stamps=False):
         raise KeyError("oops")

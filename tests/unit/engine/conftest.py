@@ -1,12 +1,14 @@
 """A method small enough to follow by hand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from slowfast.config.defaults import get_cfg
-from slowfast.datasets.types import VideoBatch
+from slowfast.datasets.types import EpisodeBatch, VideoBatch, collate_episodes
 from slowfast.methods.base import Method, MethodOutput
 from slowfast.methods.build import build_method
 
@@ -41,6 +43,20 @@ class LinearMethod(Method):
     def eval_forward(self, batch):
         return MethodOutput(self.scores(batch), {}, {})
 
+    def frame_features(self, batch):
+        """Of each frame its mean in nine cells of each colour: (B, 3, 2, 4, 4) -> (B, 2, 27)."""
+        self.sizes.append(len(batch))
+        cells = F.adaptive_avg_pool2d(self.normalise(batch.frames).transpose(1, 2).flatten(0, 1), 3)
+        return cells.flatten(1).unflatten(0, (len(batch), -1))
+
+    def episode_forward(self, batch):
+        """Scores of queries against the means of the supports of their classes."""
+        support = self.scores(batch.support).unflatten(0, (len(batch), batch.way, batch.shot)).mean(dim=2)
+        query = self.scores(batch.query).unflatten(0, (len(batch), -1))
+        logits = (query @ support.transpose(1, 2)).flatten(0, 1)
+        losses = {"few_shot": F.cross_entropy(logits, batch.target), "size": 0.01 * logits.square().mean()}
+        return MethodOutput(logits, losses, {"spread": logits.detach().std()})
+
 
 @pytest.fixture
 def make_method():
@@ -67,6 +83,23 @@ def make_clips():
             for n, i in enumerate(ids)
         ]) if count else torch.empty(0, 3, 2, 4, 4, dtype=torch.uint8)  # fmt: skip
         return VideoBatch(frames, label=ids % CLASSES, video_id=ids, view=torch.arange(views).repeat(count), bad=bad)
+
+    return make
+
+
+@pytest.fixture
+def make_episodes(make_clips):
+    """Makes episodes of three classes with two supports and a query each; ids count from `first`."""
+
+    def make(count, *, first=0, bad=()):
+        def episode(number):
+            start, classes = first + 9 * number, [(number + 2 * place) % CLASSES for place in range(3)]
+            label = torch.tensor(classes)
+            support = replace(make_clips(6, first=start), label=label.repeat_interleave(2))
+            query = replace(make_clips(3, first=start + 6), label=label, bad=bad if number == 0 else ())
+            return EpisodeBatch(support, query, 3, 2, 1)
+
+        return collate_episodes([episode(number) for number in range(count)])
 
     return make
 

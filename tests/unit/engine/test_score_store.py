@@ -217,3 +217,56 @@ def test_remove(tmp_path):
     (folder / "notes.txt").write_text("mine")
     store.remove()
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+@pytest.fixture
+def reader(tmp_path):
+    """Of two files; videos 5 and 2 are in both."""
+    written(tmp_path, batch(6, 2), batch(0, 5))
+    written(tmp_path, batch(5), batch(1, 30, 2), rank=1)
+    with open_store(tmp_path, rank=99) as store:
+        return store.reader()
+
+
+@pytest.mark.parametrize("ids", [[0, 1, 2, 5, 6, 30], [30, 0, 5], [2], [1, 30], [6, 6, 1, 6]])
+def test_videos_in_any_order(reader, ids):
+    found = ScoredBatch(**dict(zip(("video_id", "label", "logits"), reader.read(np.array(ids)), strict=True)))
+    assert_equal(found, batch(*ids))
+
+
+def test_a_reader_knows_which_videos_there_are(reader):
+    assert reader.video_id.tolist() == [0, 1, 2, 5, 6, 30]
+    video_id, label, logits = reader.read(np.empty(0, dtype=np.int64))
+    assert (len(video_id), len(label), logits.shape) == (0, 0, (0, K))
+
+
+@pytest.mark.parametrize("ids", [[3], [0, 29], [-1], [31], [30, 99, 0]])
+def test_videos_without_scores(reader, ids):
+    with pytest.raises(AssertionError, match="videos without scores"):
+        reader.read(np.array(ids))
+
+
+def test_a_reader_of_nothing(tmp_path):
+    with open_store(tmp_path) as store:
+        reader = store.reader()
+    assert reader.video_id.tolist() == []
+    with pytest.raises(AssertionError, match="videos without scores"):
+        reader.read(np.array([0]))
+
+
+def test_a_reader_stays_in_front_of_an_interrupted_end(tmp_path):
+    path = written(tmp_path, batch(4, 1))
+    path.write_bytes(path.read_bytes() + b"half a record")
+    with open_store(tmp_path, rank=1) as store:
+        reader = store.reader()
+    assert reader.video_id.tolist() == [1, 4]
+    video_id, _, logits = reader.read(np.array([4, 1]))
+    assert torch.equal(logits, batch(4, 1).logits)
+    assert video_id.tolist() == [4, 1]
+
+
+def test_what_was_read_can_be_changed(reader):
+    """It is a copy: nothing of it is mapped from the file."""
+    logits = reader.read(np.array([1, 6]))[2]
+    logits += 1
+    assert torch.equal(reader.read(np.array([1, 6]))[2] + 1, logits)

@@ -66,6 +66,35 @@ def test_accumulation_changes_no_gradient(make_step, make_clips, parts):
         assert getattr(result, name).item() == pytest.approx(getattr(whole, name).item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("parts", [1, 2, 3, 5, 9])
+def test_parts_of_episodes_give_the_mean_gradient(make_step, make_episodes, make_method, parts):
+    """Each episode counts once, though its loss is not a sum over others."""
+    batch, reference = make_episodes(5), make_method()
+    losses, errors = [], []
+    for episode in batch.split(5):
+        output = reference(episode)
+        losses.append(sum(output.losses.values()))
+        errors.append(100 * (output.logits.argmax(dim=1) != torch.arange(3)).float().mean().item())
+    expected = torch.autograd.grad(sum(losses) / 5, list(reference.head.parameters()))
+    step = make_step(accumulation_steps=parts)
+    step.model.episode_forward = counting(step.model.episode_forward, sizes := [])
+    result, found = run(step, batch)
+    torch.testing.assert_close(found, list(expected), rtol=1e-4, atol=1e-6)
+    assert (len(sizes), sum(sizes)) == (min(parts, 5), 5)
+    assert result.loss.item() == pytest.approx(sum(losses).item() / 5, rel=1e-5)
+    assert result.top1_err.item() == pytest.approx(sum(errors) / 5, rel=1e-5)
+    assert result.top5_err.item() == 0  # of three classes
+    assert set(result.terms) == {"loss_few_shot", "loss_size", "spread"}
+
+
+def counting(forward, sizes):
+    def counted(batch):
+        sizes.append(len(batch))
+        return forward(batch)
+
+    return counted
+
+
 def test_gradients_are_clipped_after_they_are_measured(make_step, make_clips):
     batch = make_clips(6)
     free, gradient = run(make_step(), batch)

@@ -225,6 +225,92 @@ def test_scalars_are_handed_on(make_trainer, loader):
     assert {"train/loss", "train/lr"} <= set(seen[0][1])
 
 
+# ------------------------------------------------------------------------------------------------------------ episodes
+
+
+class EpisodeLoader(Loader):
+    """Batches of 4 episodes, drawn from 20 videos; an epoch has one more episode than fills its steps."""
+
+    num_videos = 20
+
+    @property
+    def num_samples(self):
+        return 4 * len(self.batches) + 1
+
+
+@pytest.fixture
+def episode_loader(make_episodes):
+    return EpisodeLoader([make_episodes(4, first=36 * n) for n in range(3)])
+
+
+def test_episodes_are_what_an_epoch_counts(make_trainer, episode_loader, caplog):
+    """The last step of the epoch is reported though the period is longer: the loop knows it by the episodes."""
+    trainer, seen = make_trainer(episode_loader, max_epoch=2, log_period=10), []
+    trainer.on_scalars = lambda step, values: seen.append(step)
+    trainer.method.register_forward_pre_hook(lambda method, args: batches.append(args[0]))
+    batches = []
+    with caplog.at_level(logging.INFO):
+        trainer.fit(episode_loader)
+    assert seen == [2, 5]
+    assert [type(batch).__name__ for batch in batches] == ["EpisodeBatch"] * 6
+    (first, _) = [line for line in lines_of(caplog) if line["_type"] == "train_epoch"]
+    assert {"loss_few_shot", "loss_size", "spread", "top1_err"} <= set(first)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_an_epoch_of_episodes_goes_on_at_the_step(make_trainer, episode_loader, tmp_path, steps):
+    options = {"max_epoch": 1, "keep_last_within_epoch": 99, "log_period": 10}
+    straight, cut = (
+        make_trainer(episode_loader, **options),
+        make_trainer(episode_loader, checkpoint_steps=steps, **options),
+    )
+    straight.fit(episode_loader)
+    kept = keep_within(cut, tmp_path)
+    cut.fit(episode_loader)
+    assert [place for place, _ in kept] == [(0, 4 * n) for n in range(steps, 3, steps)]
+    for _, content in kept:
+        resumed = make_trainer(episode_loader, **options)
+        resumed.method.load_state_dict(content.model_state, strict=False)
+        resumed.optimizer.load_state_dict(content.optimizer_state)
+        resumed.fit(episode_loader, start=content.progress)
+        assert_equal_training(straight, resumed)
+
+
+@pytest.mark.parametrize(("share", "stops"), [(0.15, False), (0.09, True)])
+def test_bad_videos_are_a_share_of_the_videos_not_of_the_episodes(make_trainer, make_episodes, caplog, share, stops):
+    """Two of 20 videos, though there are 13 episodes."""
+    bad = ("v1: broken", "v2: broken")
+    loader = EpisodeLoader([make_episodes(4, bad=bad), *(make_episodes(4) for _ in range(2))])
+    trainer = make_trainer(loader, max_bad_fraction=share)
+    if stops:
+        with pytest.raises(ValueError, match=r"^DATA\.MAX_BAD_FRACTION: 2 of 20 training videos cannot be decoded"):
+            trainer.fit(loader)
+        return
+    trainer.fit(loader)
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warnings == ["replaced in training: v1: broken", "replaced in training: v2: broken"]
+
+
+def test_a_nonfinite_step_names_all_videos_of_its_episodes_and_saves_them(make_trainer, episode_loader, tmp_path):
+    trainer = make_trainer(episode_loader, log_period=1)
+    forward = trainer.method.episode_forward
+    calls = itertools.count(1)
+    trainer.method.episode_forward = lambda batch: spoil(forward(batch)) if next(calls) == 2 else forward(batch)
+    with pytest.raises(FloatingPointError) as caught:
+        trainer.fit(episode_loader)
+    batch = episode_loader.batches[1]
+    videos = ", ".join(map(str, [*batch.support.video_id.tolist(), *batch.query.video_id.tolist()]))
+    assert f"the loss is nan (videos {videos} of the training list, from 0)" in str(caught.value)
+    replay = read_replay(tmp_path / "nonfinite" / "epoch_00001_iteration_0000002.pt")
+    assert torch.equal(replay.batch.support.frames, batch.support.frames)
+    assert torch.equal(replay.batch.query.frames, batch.query.frames)
+
+
+def test_episodes_are_not_mixed(make_trainer, episode_loader):
+    with pytest.raises(AssertionError, match="episodes are not mixed"):
+        make_trainer(episode_loader, mix=lambda batch: batch).fit(episode_loader)
+
+
 # ----------------------------------------------------------------------------------------- steps that are not finite
 
 

@@ -1,10 +1,13 @@
-"""What two processes agree on: votes, figures over unequal batches, steps that are left out."""
+"""What two processes agree on: votes, figures over unequal batches, steps that are left out, episodes."""
 
 import dataclasses
 import itertools
 import json
+import re
 import socket
+from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -152,7 +155,7 @@ def training_with_norms(context, folder):
 class Clips:
     """Three steps of two clips for each of two processes."""
 
-    num_videos, global_batch = 12, 4
+    num_samples, num_videos, global_batch = 12, 12, 4
 
     def __init__(self, rank):
         self.rank = rank
@@ -185,7 +188,59 @@ def norm_method():
         def eval_forward(self, batch):
             raise NotImplementedError
 
+        frame_features = eval_forward
+
     return Normed()
+
+
+def episodes(context, folder):
+    """Each process encodes every other video and scores every other episode; first all are good, then some are bad."""
+    from slowfast.engine.episodes import evaluate_episodes
+    from slowfast.engine.evaluator import EvalConfig
+    from slowfast.models.episode_heads import OtamHead
+
+    found = []
+    for lost in ([], [4, 7]):
+        kept = [clips(1, video) for video in range(context.rank, 21, context.world_size) if video not in lost]
+        bad = tuple(f"v{video}: broken" for video in lost if video % context.world_size == context.rank)
+        kept[-1] = replace(kept[-1], bad=bad)
+        counts, lines = evaluate_episodes(
+            framewise_method(), OtamHead(smoothing=0.5), episode_plan(), kept, num_frames=2, num_classes=7,
+            device=torch.device("cpu"), config=EvalConfig(clips_per_forward=1), memo_bytes=1e6,
+        )  # fmt: skip
+        figures = counts.episodes.counts.tolist(), counts.tally.confusion.tolist(), counts.tally.top5.tolist()
+        found.append([*figures, list(lines)])
+    # The videos of rank 1 are all bad: both processes end.
+    kept = [clips(1, video) for video in range(0, 21, 2)]
+    if context.rank or context.world_size == 1:
+        kept = [replace(clips(0, 0), bad=tuple(f"v{video}: broken" for video in range(1, 21, 2)))]
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message is what is returned
+        evaluate_episodes(
+            framewise_method(), OtamHead(smoothing=0.5), episode_plan(), kept, num_frames=2, num_classes=7,
+            device=torch.device("cpu"), config=EvalConfig(clips_per_forward=1), memo_bytes=1e6,
+        )  # fmt: skip
+    write(context, folder, [*found, str(caught.value)])
+
+
+def episode_plan():
+    from slowfast.datasets.annotation import VideoRecord
+    from slowfast.datasets.episodes import EpisodeDraws, plan_episodes
+    from slowfast.datasets.types import EpisodeSpec
+
+    records = [VideoRecord(f"v{video}", video % 7) for video in range(21)]
+    spec = EpisodeSpec(way=3, shot=1, query=2, count=41, seed=2)
+    draws = EpisodeDraws([video % 7 for video in range(21)], spec=spec, where="a.csv", names=list("abcdefg"))
+    return plan_episodes(draws, records)
+
+
+def framewise_method():
+    from torch import nn
+
+    class Framewise(nn.Module):
+        def frame_features(self, batch):
+            return batch.frames.float().transpose(1, 2).flatten(2) - 127
+
+    return Framewise()
 
 
 def linear_method():
@@ -286,3 +341,21 @@ def test_ranks_validate_and_save_the_same_statistics(both):
 
 def test_a_step_is_left_out_on_all_ranks_or_none(both):
     assert both(one_is_not_finite) == [[[True, False, True], True, 1, 4, 1, "the loss is nan", [22, 23]]] * 2
+
+
+def test_episodes_are_shared(both, tmp_path):
+    episodes(SimpleNamespace(rank=0, world_size=1), tmp_path)
+    whole, partial, _ = json.loads((tmp_path / "0.json").read_text(encoding="utf-8"))
+    (tmp_path / "0.json").unlink()
+    one, other = both(episodes)
+    assert one == other
+    assert one[:2] == [whole, partial]
+    assert sum(whole[0]) == 41
+    assert 0 < sum(partial[0]) < 41
+    assert whole[0][0] + whole[0][-1] < 41  # neither all right nor all wrong
+    assert partial[3] == ["v4: broken", "v7: broken"]
+    assert re.fullmatch(
+        r"none of the 41 episodes is complete: 11 of the 21 clips that they take could be decoded; the first: v\d+: "
+        "broken",
+        one[2],
+    )

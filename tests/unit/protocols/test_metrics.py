@@ -1,7 +1,10 @@
+import statistics
+
 import pytest
 import torch
 
 from slowfast.protocols.metrics import (
+    EpisodeTally,
     Tally,
     harmonic_mean,
     label_rank,
@@ -109,3 +112,57 @@ def test_means():
     assert mean([1.0, 2.0, 6.0]) == 3
     assert population_std([2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]) == 2
     assert population_std([7.0]) == 0
+
+
+# ------------------------------------------------------------------------------------------------------------ episodes
+
+
+def episode_tally(right, *, queries=5, chunk=100):
+    counts = EpisodeTally(queries)
+    for start in range(0, len(right), chunk):
+        counts.add(torch.tensor(right[start : start + chunk]))
+    return counts
+
+
+RIGHT = [5, 0, 3, 3, 4, 1, 2, 5, 5, 0, 4]
+
+
+@pytest.mark.parametrize("right", [RIGHT, [2, 3], [0, 0, 5], [4] * 9, [0, 0], [5] * 3])
+def test_mean_and_interval_over_episodes(right):
+    accuracies = [20.0 * number for number in right]
+    found = episode_tally(right)
+    assert found.num_episodes == len(right)
+    assert found.accuracy == pytest.approx(statistics.mean(accuracies))
+    interval = 1.96 * statistics.stdev(accuracies) / len(right) ** 0.5
+    assert found.interval == pytest.approx(interval, abs=1e-9)
+
+
+def test_one_episode_has_no_interval():
+    found = episode_tally([3])
+    assert (found.num_episodes, found.accuracy, found.interval) == (1, 60.0, 0.0)
+
+
+def test_no_episode():
+    found = episode_tally([])
+    assert (found.num_episodes, found.accuracy, found.interval) == (0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 10])
+def test_episodes_count_alike_in_any_order_and_grouping(chunk):
+    whole, reverse = episode_tally(RIGHT), episode_tally(RIGHT[::-1], chunk=chunk)
+    merged = EpisodeTally(5)
+    for part in (RIGHT[4:], RIGHT[:4], []):
+        merged.merge(episode_tally(part, chunk=chunk))
+    for found in (reverse, merged):
+        assert torch.equal(found.counts, whole.counts)
+        assert (found.accuracy, found.interval) == (whole.accuracy, whole.interval)
+
+
+def test_ten_thousand_episodes():
+    """As many as are published; nothing is rounded on the way."""
+    generator = torch.Generator().manual_seed(6)
+    right = torch.randint(0, 6, (10_000,), generator=generator).tolist()
+    accuracies = [20.0 * number for number in right]
+    found = episode_tally(right)
+    assert found.accuracy == pytest.approx(statistics.fmean(accuracies), abs=1e-9)
+    assert found.interval == pytest.approx(1.96 * statistics.stdev(accuracies) / 100, rel=1e-9)

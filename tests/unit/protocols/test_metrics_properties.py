@@ -9,7 +9,15 @@ pytest.importorskip("hypothesis")
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slowfast.protocols.metrics import Tally, harmonic_mean, label_rank, mean, population_std, topk_correct
+from slowfast.protocols.metrics import (
+    EpisodeTally,
+    Tally,
+    harmonic_mean,
+    label_rank,
+    mean,
+    population_std,
+    topk_correct,
+)
 
 # Few different scores, so that ties are common.
 scores = st.sampled_from([-1.0, 0.0, 0.0, 1.0, 2.0, math.inf, -math.inf]) | st.floats(-3, 3, width=32)
@@ -118,3 +126,19 @@ def test_harmonic_mean(a, b):
 def test_mean_and_deviation(values):
     assert min(values) - 1e-9 <= mean(values) <= max(values) + 1e-9
     assert 0 <= population_std(values) <= (max(values) - min(values)) / 2 + 1e-9
+
+
+@given(st.integers(1, 9).flatmap(lambda q: st.tuples(st.just(q), st.lists(st.integers(0, q), max_size=30))), st.data())
+def test_figures_of_episodes(case, data):
+    queries, right = case
+    cut = data.draw(st.integers(0, len(right)))
+    tally = EpisodeTally(queries)
+    for part in (data.draw(st.permutations(right[:cut])), right[cut:]):
+        other = EpisodeTally(queries)
+        other.add(torch.tensor(part, dtype=torch.long))
+        tally.merge(other)
+    accuracies = [100 * number / queries for number in right]
+    assert tally.num_episodes == len(right)
+    assert tally.accuracy == pytest.approx(statistics.fmean(accuracies) if right else 0)
+    expected = 1.96 * statistics.stdev(accuracies) / math.sqrt(len(right)) if len(right) > 1 else 0
+    assert tally.interval == pytest.approx(expected, abs=1e-9)

@@ -3,7 +3,7 @@ import csv
 import pytest
 import torch
 
-from slowfast.report.split_files import SplitFiles, remove_other_splits
+from slowfast.report.split_files import SplitFiles, remove_other_splits, write_episodes
 
 NAMES = ['run, "fast"', "jump", "climb"]
 
@@ -62,3 +62,32 @@ def test_splits_of_an_earlier_test_go_and_other_files_stay(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "notes.txt", "split1"]
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
     assert len(list((tmp_path / "split1").iterdir())) == 3
+
+
+def test_right_answers_by_episode(tmp_path):
+    path = tmp_path / "episodes.csv"
+    write_episodes(path, iter([(0, 5), (2, 0), (10, 3)]), num_queries=5)
+    assert rows(path) == [["episode", "right", "queries"], ["0", "5", "5"], ["2", "0", "5"], ["10", "3", "5"]]
+    write_episodes(path, [], num_queries=5)
+    assert path.read_bytes() == b"episode,right,queries\n"
+
+
+def test_an_error_leaves_the_episodes_of_before(tmp_path):
+    path = tmp_path / "episodes.csv"
+    write_episodes(path, [(0, 1)], num_queries=5)
+
+    def failing():
+        yield 0, 2
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_episodes(path, failing(), num_queries=5)
+    assert [file.name for file in tmp_path.iterdir()] == ["episodes.csv"]
+    assert rows(path)[1:] == [["0", "1", "5"]]
+
+
+def test_episodes_of_an_earlier_test_go_too(tmp_path):
+    (tmp_path / "val").mkdir()
+    write_episodes(tmp_path / "val" / "episodes.csv", [(0, 1)], num_queries=5)
+    remove_other_splits(tmp_path, ["test"])
+    assert list(tmp_path.iterdir()) == []
