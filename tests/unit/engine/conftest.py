@@ -41,6 +41,9 @@ class LinearMethod(Method):
     def eval_forward(self, batch):
         return MethodOutput(self.scores(batch), {}, {})
 
+    def frame_features(self, batch):
+        return self.normalise(batch.frames).transpose(1, 2).flatten(2)
+
 
 @pytest.fixture
 def make_method():
