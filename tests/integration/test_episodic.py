@@ -185,6 +185,15 @@ def test_equal_seeds_give_equal_runs(trained, succeed, json_lines):
     assert first != second
 
 
+def test_what_changes_no_number(trained, succeed, json_lines):
+    """Workers, sizes of the batches of a test, and how much is remembered of its videos."""
+    options = {"DATA_LOADER.NUM_WORKERS": 2, "EPISODES.MEMO_GB": 0.0, "TEST.BATCH_SIZE": 3}
+    folder = succeed("out", options)
+    assert split_files(folder) == split_files(trained)
+    lines = [json_lines(path / "json_stats.log") for path in (trained, folder)]
+    assert lines[0] == lines[1]
+
+
 def test_two_processes_are_one(trained, shell, succeed, episodic_recipe, json_lines, tmp_path):
     """Losses and weights to rounding; the test of equal weights to the last bit."""
     options = {"OUTPUT_DIR": tmp_path / "two", "NUM_GPUS": 2, "DIST_BACKEND": "gloo", **SGD}
