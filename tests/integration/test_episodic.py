@@ -502,6 +502,17 @@ def test_mistakes(run, data, options, status, message):
     assert not (folder / "results.json").exists()
 
 
+@pytest.mark.parametrize("options", [{}, {**TEST_ONLY, "EPISODES.TRAIN": False}])
+def test_dry_run(net, episodic_recipe, tmp_path, options):
+    """Of a training, and of a test, whose file need not say how the weights were trained."""
+    folder = tmp_path / "out"
+    status, out, err = net({"OUTPUT_DIR": folder, **options}, arguments=["--dry-run"], cfg=episodic_recipe)
+    assert (status, err) == (0, "")
+    assert f"classes          {10 if options else 31}\n" in out
+    assert "missing          nothing" in out
+    assert not folder.exists()
+
+
 def test_validation_without_a_list(run, succeed, data, tmp_path):
     """Of the classes that are left over, where a dataset was prepared without them."""
     folder = shutil.copytree(data.folder, tmp_path / "label_db" / "hmdb51")

@@ -102,6 +102,7 @@ def test_a_transformer_that_would_stay_random(make, keys, what):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         make(**keys)
     make(training=False, **keys)  # tests of weights that have one
+    make(**keys, **{"TRAIN.ENABLE": False})
 
 
 def test_single_videos_leave_the_transformer_out(tiny_cfg, labels):
