@@ -84,6 +84,11 @@ OF_METHOD = {
         "MODEL": {"TEMPORAL_MODELING_TYPE": None, "KEEP_RAW_MODEL": False, "RAW_MODEL_DISTILLATION": False},
         "VIFI_CLIP": {"N_CTX_VISION": 3, "PROMPT_DEPTH_VISION": 2, "N_CTX_TEXT": 4, "PROMPT_DEPTH_TEXT": 2},
     },
+    "clip_fsar": {
+        "METHOD": "clip_fsar",
+        "DATA": {"TEXT_AUG": False},
+        "MODEL": {"TEMPORAL_MODELING_TYPE": None, "KEEP_RAW_MODEL": False, "RAW_MODEL_DISTILLATION": False},
+    },
 }
 """What a method changes in the recipe; tests run for all of them with `every_method`."""
 

@@ -29,7 +29,10 @@ def build(cfg: CfgNode, label_set: LabelSet, *, training: bool, device: torch.de
     Raises:
         ValueError: if weights, class names or options are not usable.
     """
-    return assemble(ClipFsarConfig.from_cfg(cfg), label_set, training=training, device=device)
+    config = ClipFsarConfig.from_cfg(cfg)
+    if training and cfg.TRAIN.ENABLE:  # a dry run of a test builds a method in training, too
+        _refuse_random_transformer(config)
+    return assemble(config, label_set, training=training, device=device)
 
 
 def text_files(cfg: CfgNode, label_set: LabelSet) -> list[str | Path]:
@@ -55,12 +58,6 @@ def assemble(
     Raises:
         ValueError: if weights, class names or options are not usable.
     """
-    if training and config.reads_transformer and not config.trains_transformer:
-        key = "EPISODES.TRAIN: False" if not config.trains_on_episodes else "CLIP_FSAR.USE_CLASSIFICATION_ONLY: True"
-        raise ValueError(
-            f"{key} leaves the temporal transformer as it is, random, and EPISODES.HEAD is 'own'; allowed with it: "
-            "EPISODES.HEAD prototype or otam, or CLIP_FSAR.EVAL_TEXT True"
-        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)  # of what CLIP does not have, wherever the method is built
         method = _assemble(config, training=training)
@@ -68,6 +65,20 @@ def assemble(
     if config.compile:
         method.compile_vision()
     return method
+
+
+def _refuse_random_transformer(config: ClipFsarConfig) -> None:
+    """Refuse a training whose tests would read what it does not train.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    if config.reads_transformer and not config.trains_transformer:
+        key = "EPISODES.TRAIN: False" if not config.trains_on_episodes else "CLIP_FSAR.USE_CLASSIFICATION_ONLY: True"
+        raise ValueError(
+            f"{key} leaves the temporal transformer as it is, random, and EPISODES.HEAD is 'own'; allowed with it: "
+            "EPISODES.HEAD prototype or otam, or CLIP_FSAR.EVAL_TEXT True"
+        )
 
 
 def _assemble(config: ClipFsarConfig, *, training: bool) -> ClipFsar:

@@ -68,7 +68,7 @@ class ClipFsarConfig(ClipOptions):
 
     def __post_init__(self) -> None:
         ClipOptions.__post_init__(self)
-        if self.prompt.count("{}") != 1 or self.prompt.replace("{}", "").count("{"):
+        if self.prompt.count("{}") != 1 or set(self.prompt.replace("{}", "")) & {"{", "}"}:
             raise ValueError(f"CLIP_FSAR.PROMPT: {self.prompt!r}; allowed: a text with one {{}} for the class name")
         if (self.use_classification or self.classification_only) and not self.classification_value:
             raise ValueError(

@@ -5,14 +5,17 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from slowfast.config.defaults import get_cfg
 from slowfast.config.node import CfgNode
 from slowfast.datasets.label_set import LabelSet
+from slowfast.engine.build import build_episode_head
 from slowfast.methods import METHODS
 from slowfast.methods.base import Method, MethodOutput
 from slowfast.methods.build import build_method
 from slowfast.methods.explanation import Explanation
+from slowfast.models.episode_heads import EpisodeHead, OtamHead, PrototypeHead
 
 # What brings all parts of a method into play with the tiny CLIP.
 IN_FULL = {
@@ -25,6 +28,7 @@ IN_FULL = {
         "VIFI_CLIP.N_CTX_TEXT": 4,
         "VIFI_CLIP.PROMPT_DEPTH_TEXT": 2,
     },
+    "clip_fsar": {},
 }
 
 
@@ -85,6 +89,104 @@ def test_evaluation_is_deterministic_and_sees_each_video_alone(build, make_batch
         logits = method(batch).logits
         assert torch.equal(method(batch).logits, logits)
         assert torch.allclose(method(last).logits[0], logits[2], atol=1e-5)
+
+
+def one_of(batch, number):
+    """A batch of one of its videos."""
+    own = slice(number, number + 1)
+    rows = {name: getattr(batch, name)[own] for name in ("frames", "label", "video_id", "view")}
+    return replace(batch, **rows)
+
+
+def test_frame_features(build, make_batch):
+    """One embedding per frame in the joint space, not of unit length; other videos do not count."""
+    method, batch = build().eval(), make_batch(num_videos=3)
+    with torch.no_grad():
+        features = method.frame_features(batch)
+        assert features.shape == (3, 4, 32)
+        assert torch.equal(method.frame_features(batch), features)
+        for number in range(3):
+            assert torch.allclose(method.frame_features(one_of(batch, number))[0], features[number], atol=1e-5)
+    assert not torch.allclose(features.norm(dim=-1), torch.ones(3, 4), atol=1e-2)
+
+
+def scores_from(method, features, batch):
+    """Scores of a method as its paper makes them of frame embeddings, written with loops over classes."""
+    frames, mean = F.normalize(features, dim=-1), F.normalize(features.mean(dim=1), dim=-1)
+    kind = type(method).__name__
+    if kind == "ClipFsar":
+        return method.head.video_text_logits(features, method.texts)
+    scale = method.model.logit_scale.exp()
+    if kind == "STDD":
+        return scale * torch.stack([(frames @ text).mean(dim=1) for text in method.text(method.model).features], dim=1)
+    if kind == "ViFiCLIP":
+        return scale * torch.stack([mean @ text for text in method.text(method.model)], dim=1)
+    if kind == "TCCLIP":
+        context = method.model.run_visual(method.normalise(batch.frames)).context
+        texts = method.text(method.model, context).expand(len(mean), -1, -1)
+        return scale * torch.stack([(mean * texts[:, number]).sum(dim=-1) for number in range(3)], dim=1)
+    raise AssertionError(kind)
+
+
+def test_scores_are_made_of_frame_features(build, make_batch):
+    method, batch = build().eval(), make_batch(num_videos=3)
+    with torch.no_grad():
+        features = method.frame_features(batch)
+        expected = method(batch).logits
+        if type(method).__name__ == "OST":  # a transport plan: given the features, it needs the frames no more
+            method.model.encode_video = lambda frames: features
+            found = method(replace(batch, frames=torch.zeros_like(batch.frames))).logits
+        else:
+            found = scores_from(method, features, batch)
+    assert torch.allclose(found, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_frame_features_of_a_temporal_block(tiny_cfg, tiny_labels, make_batch):
+    """A frame's depend on the other frames of its video, and on no other video."""
+    keys = {"MODEL.TEMPORAL_MODELING_TYPE": "stcross_attend", "MODEL.TEMPORAL_SCALE": [1, 2]}
+    method, batch = build_method(tiny_cfg(**keys), tiny_labels).eval(), make_batch(num_videos=3)
+    changed = batch.frames.clone()
+    changed[1, :, 3] = 0
+    with torch.no_grad():
+        features, found = method.frame_features(batch), method.frame_features(replace(batch, frames=changed))
+        texts = method.text(method.model).features
+        logits = method.model.logit_scale.exp() * (F.normalize(features, dim=-1) @ texts.T).mean(dim=1)
+        assert torch.allclose(method(batch).logits, logits, rtol=1e-5, atol=1e-4)
+    assert features.shape == (3, 4, 32)
+    assert torch.allclose(found[[0, 2]], features[[0, 2]], atol=1e-5)
+    assert not torch.allclose(found[1, 2], features[1, 2], atol=1e-5)
+
+
+def test_who_learns_from_episodes(tiny_cfg, tiny_labels):
+    for name in METHODS:
+        keys = {"METHOD": name, "PROTOCOL": "episodic", "SPLITS.DATASET": "hmdb51"}
+        learner = build_method(tiny_cfg(**keys, **{"EPISODES.HEAD": "otam"}), tiny_labels)
+        if learner.learns_from_episodes:
+            assert name == "clip_fsar"
+            build_method(tiny_cfg(**keys, **{"EPISODES.TRAIN": True}), tiny_labels)
+            continue
+        message = rf"^EPISODES\.TRAIN: True, but METHOD '{name}' learns from videos one by one; allowed: False$"
+        with pytest.raises(ValueError, match=message):
+            build_method(tiny_cfg(**keys, **{"EPISODES.TRAIN": True}), tiny_labels)
+        assert build_method(tiny_cfg(**keys, **{"EPISODES.TRAIN": True}), tiny_labels, training=False) is not None
+
+
+def test_who_compares_episodes_by_itself(tiny_cfg, tiny_labels):
+    for name in METHODS:
+        keys = {"METHOD": name, "PROTOCOL": "episodic", "SPLITS.DATASET": "hmdb51"}
+        for head, expected in (("prototype", PrototypeHead), ("otam", OtamHead)):
+            cfg = tiny_cfg(**keys, **{"EPISODES.HEAD": head})
+            method = build_method(cfg, tiny_labels, training=False)
+            assert type(build_episode_head(cfg, method, tiny_labels)) is expected
+        cfg = tiny_cfg(**keys)
+        method = build_method(cfg, tiny_labels, training=False)
+        if name == "clip_fsar":
+            assert isinstance(build_episode_head(cfg, method, tiny_labels), EpisodeHead)
+            continue
+        kind = type(method).__name__
+        message = rf"^EPISODES\.HEAD: 'own', but {kind} has none of its own; allowed: prototype, otam$"
+        with pytest.raises(ValueError, match=message):
+            build_episode_head(cfg, method, tiny_labels)
 
 
 def test_the_score_of_a_class_does_not_depend_on_the_others(tiny_cfg, make_batch):
@@ -209,6 +311,9 @@ class Pixels(Method):
 
     def eval_forward(self, batch):
         return MethodOutput(self.normalise(batch.frames), {}, {})
+
+    def frame_features(self, batch):
+        return self.normalise(batch.frames).mean(dim=(3, 4)).transpose(1, 2)
 
 
 def test_normalisation_against_a_loop(make_batch):

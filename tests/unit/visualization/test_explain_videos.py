@@ -24,7 +24,7 @@ class Brightness(Method):
     def set_label_set(self, label_set, bank):
         pass
 
-    training_forward = eval_forward = None
+    training_forward = eval_forward = frame_features = None
 
     def explain(self, batch):
         self.seen.append(batch)
