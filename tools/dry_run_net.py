@@ -12,7 +12,7 @@ import torch
 from slowfast.config.node import CfgNode
 from slowfast.config.values import LOOSE_PROTOCOLS
 from slowfast.datasets.annotation import read_annotations
-from slowfast.datasets.build import build_augmentation, build_mixup, missing_videos
+from slowfast.datasets.build import build_augmentation, build_mixup, check_split, missing_videos
 from slowfast.datasets.label_set import LabelSet
 from slowfast.datasets.pool import join_label_sets
 from slowfast.datasets.types import Batch, Split
@@ -120,7 +120,10 @@ def missing_files(cfg: CfgNode) -> Iterator[tuple[str, str]]:
         if not path or not expanded(path).is_file():
             yield key, path or "(empty)"
         elif key in annotations:
-            yield from _missing_videos(cfg, key, annotations[key])
+            missing = list(_missing_videos(cfg, key, annotations[key]))
+            if not missing and annotations[key].episodes is not None:
+                check_split(annotations[key], cfg=cfg)  # episodes that cannot be drawn are found here
+            yield from missing
 
 
 def _clip_file(cfg: CfgNode, source: str | None) -> str:

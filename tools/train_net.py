@@ -15,7 +15,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from slowfast.config.node import CfgNode
-from slowfast.datasets.build import build_episode_plan, build_mixup, build_plan_loader, build_split_loader
+from slowfast.datasets.build import (
+    build_episode_plan,
+    build_mixup,
+    build_plan_loader,
+    build_split_loader,
+    check_split,
+)
 from slowfast.datasets.episodes import EpisodePlan
 from slowfast.datasets.label_set import LabelSet
 from slowfast.datasets.train_loader import TrainLoader
@@ -76,6 +82,8 @@ def train(context: ProcessContext, cfg: CfgNode) -> None:
     train_split, val_split = protocol.train_split(), protocol.val_split()
     loader = TrainLoader(split_loader(cfg, context, train_split))
     plan = build_episode_plan(val_split, cfg=cfg) if val_split.episodes is not None else None
+    for split in protocol.eval_splits() if plan is not None and cfg.TEST.ENABLE else ():
+        check_split(split, cfg=cfg)  # a test whose episodes cannot be drawn would fail after all epochs
     val_loader = split_loader(cfg, context, val_split) if plan is None else plan_loader(cfg, context, plan, mode="val")
     mix = build_mixup(cfg, len(train_split.label_set))
     with first_on_machine(context):

@@ -75,6 +75,7 @@ def build_split_loader(
             num_parts=cfg.TRAIN.ACCUMULATION_STEPS,
             seed=cfg.RNG_SEED,
             shuffle=not trains_on_episodes,  # they are in random order as they are
+            what="episodes" if trains_on_episodes else "videos",
         )
         if trains_on_episodes:
             options["collate_fn"] = collate_episodes

@@ -54,13 +54,15 @@ class EpisodeDraws:
         self._classes, first = np.unique(numbers[order], return_index=True)
         self._videos = np.split(order.astype(np.int64), first[1:])
         if len(self._classes) < spec.way:
-            raise ValueError(f"EPISODES.WAY: {spec.way}, but {where} has videos of {len(self._classes)} classes")
+            raise ValueError(
+                f"EPISODES.{spec.keys[0]}: {spec.way}, but {where} has videos of {len(self._classes)} classes"
+            )
         wanted = spec.shot + spec.query
         for number, videos in zip(self._classes.tolist(), self._videos, strict=True):
             if len(videos) < wanted:
                 raise ValueError(
                     f"{where}: class {names[number]!r} has {len(videos)} videos; an episode takes {wanted}: "
-                    f"{spec.shot} supports (EPISODES.SHOT) and {spec.query} queries (EPISODES.QUERY)"
+                    f"{spec.shot} supports (EPISODES.{spec.keys[1]}) and {spec.query} queries (EPISODES.{spec.keys[2]})"
                 )
 
     def __len__(self) -> int:

@@ -29,6 +29,7 @@ class TrainBatchSampler(Sampler[list[tuple[int, int]]]):
         seed: int = 0,
         shuffle: bool = True,
         drop_last: bool = True,
+        what: str = "videos",
     ) -> None:
         """Describe the batches of one rank.
 
@@ -41,14 +42,15 @@ class TrainBatchSampler(Sampler[list[tuple[int, int]]]):
             seed: run seed.
             shuffle: permute anew each epoch; otherwise csv order.
             drop_last: drop the incomplete last global batch.
+            what: the samples are, for errors.
 
         Raises:
             ValueError: if not a single global batch fits.
         """
         if drop_last and num_samples < batch_size * world_size:
             raise ValueError(
-                f"TRAIN.BATCH_SIZE: {batch_size * world_size} videos per step over all processes, "
-                f"but the split holds only {num_samples}"
+                f"TRAIN.BATCH_SIZE: {batch_size * world_size} {what} per step over all processes, "
+                f"but {'an epoch' if what == 'episodes' else 'the split'} holds only {num_samples}"
             )
         self._num_samples = num_samples
         self._batch_size = batch_size

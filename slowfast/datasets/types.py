@@ -23,6 +23,7 @@ class EpisodeSpec:
         count: number of episodes; in training, of an epoch.
         seed: an episode is a function of the seed and its number alone.
         random_frames: every clip of a test draws its frames anew, instead of those in the middle.
+        keys: keys of EPISODES that way, shot and query come from, for errors.
 
     Raises:
         ValueError: naming the key that is out of range.
@@ -34,14 +35,11 @@ class EpisodeSpec:
     count: int
     seed: int
     random_frames: bool = False
+    keys: tuple[str, str, str] = ("WAY", "SHOT", "QUERY")
 
     def __post_init__(self) -> None:
-        for key, value, least in (
-            ("WAY", self.way, 2),
-            ("SHOT", self.shot, 1),
-            ("QUERY", self.query, 1),
-            ("NUM_TEST, NUM_VAL, NUM_TRAIN", self.count, 1),
-        ):
+        names = (*self.keys, "NUM_TEST, NUM_VAL, NUM_TRAIN")
+        for key, value, least in zip(names, (self.way, self.shot, self.query, self.count), (2, 1, 1, 1), strict=True):
             if value < least:
                 raise ValueError(f"EPISODES.{key}: {value} is out of range; allowed: at least {least}")
 

@@ -32,7 +32,7 @@ def build_method(
     """
     build = resolve(METHODS, cfg.METHOD, key="METHOD")
     method: Method = build(cfg, label_set, training=training, device=torch.device(device))
-    if training and cfg.EPISODES.TRAIN and not method.learns_from_episodes:
+    if training and cfg.TRAIN.ENABLE and cfg.EPISODES.TRAIN and not method.learns_from_episodes:
         raise ValueError(
             f"EPISODES.TRAIN: True, but METHOD {cfg.METHOD!r} learns from videos one by one; allowed: False"
         )

@@ -101,16 +101,17 @@ class Episodic(EvalProtocol):
         if not all(1 <= shots <= _MOST_SHOTS for shots in all_shots):
             raise ConfigError(f"--shots: found {list(all_shots)}, allowed: from 1 to {_MOST_SHOTS}")
         for dataset in tuple(request.datasets) or cls.published_datasets:
-            for benchmark in _benchmarks(read_manifest(request.label_db, dataset)):
+            for benchmark in _tabled(read_manifest(request.label_db, dataset)):
+                name = benchmark if benchmark in (dataset, *_BENCHMARKS) else f"{dataset}_{benchmark}"
                 options: dict[str, Any] = {
                     "PROTOCOL": "episodic", "SPLITS.DATASET": dataset, "EPISODES.BENCHMARK": benchmark,
                 }  # fmt: skip
-                source = f"train_{benchmark}" if request.trains else ""
+                source = f"train_{name}" if request.trains else ""
                 if source:
                     jobs.append(Job(name=source, dataset=dataset, options=options, trains=True, tests=False))
                 jobs += [
                     Job(
-                        name=f"{benchmark}_{shots}shot",
+                        name=f"{name}_{shots}shot",
                         dataset=dataset,
                         options={**options, "EPISODES.SHOT_TEST": shots},
                         trains=False,
@@ -146,6 +147,22 @@ def _benchmarks(dataset: PreparedDataset) -> list[str]:
     found = [match[1] for name in dataset.lists if (match := re.fullmatch(r"episodic/([^/]+)/test", name))]
     if not found:
         raise ValueError(f"{dataset.folder}: has no class splits to draw episodes of; wanted: episodic/<name>/test")
+    return found
+
+
+def _tabled(dataset: PreparedDataset) -> list[str]:
+    """Class splits of a dataset that a table can tell apart.
+
+    Raises:
+        ValueError: if there are none, or several of one's own.
+    """
+    found = _benchmarks(dataset)
+    own = [benchmark for benchmark in found if benchmark not in _BENCHMARKS]
+    if len(own) > 1:
+        raise ValueError(
+            f"{dataset.folder}: has the class splits {', '.join(own)}; a table has room for one, others are for single "
+            "runs (EPISODES.BENCHMARK)"
+        )
     return found
 
 

@@ -175,8 +175,12 @@ def place(step):
 # ------------------------------------------------------------------------------------------------------------- kill -9
 
 
+# CLIP-FSAR is interrupted in test_episodic.py.
+OTHERS = [name for name in METHODS if name not in ("stdd", "clip_fsar")]
+
+
 @pytest.mark.parametrize(
-    ("recipe", "workers"), [("stdd", 0), ("stdd", 2), *((name, 0) for name in METHODS if name != "stdd")],
+    ("recipe", "workers"), [("stdd", 0), ("stdd", 2), *((name, 0) for name in OTHERS)],
     indirect=["recipe"],
 )  # fmt: skip
 @pytest.mark.parametrize("world", [1, 2])

@@ -34,6 +34,7 @@ class Parts(nn.ModuleDict):
     """Stands in for a method."""
 
     learning_rate_factors = {}  # noqa: RUF012
+    undecayed_names = ()
 
 
 def network():
