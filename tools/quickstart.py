@@ -253,7 +253,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(ROOT)  # so that the printed commands are short and can be repeated there
-    work = Workspace(folder=folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder, seed=args.seed)
+    # Episodes are scored in many small steps, which threads that share cores with others wait for.
+    threads = 1 if args.episodes else 2
+    shown = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
+    work = Workspace(folder=shown, seed=args.seed, threads=threads)
     try:
         met = quickstart_episodes.run(work) if args.episodes else compare(work, args.models or COMPARED)
     except StageError as error:

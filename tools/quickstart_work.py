@@ -26,6 +26,8 @@ class Workspace:
 
     folder: Path
     seed: int
+    threads: int = 2
+    """Of a command; more slow a model of this size down."""
     start: float = field(default_factory=time.perf_counter)
     num_commands: int = 0
 
@@ -49,8 +51,7 @@ class Workspace:
         log.parent.mkdir(parents=True, exist_ok=True)
         self.say(name.replace("_", " "))
         print("    python " + shlex.join(arguments), flush=True)
-        # More threads than two slow a model of this size down.
-        environment = {"OMP_NUM_THREADS": "2", **os.environ}
+        environment = {"OMP_NUM_THREADS": str(self.threads), **os.environ}
         with log.open("w", encoding="utf-8") as output:
             status = subprocess.run(
                 [sys.executable, *arguments],
