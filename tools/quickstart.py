@@ -8,23 +8,18 @@ same recipe, and clearly worse when the frames are played backwards.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
-import shlex
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import quickstart_episodes
+from quickstart_work import CLIP_FILE, ROOT, StageError, Workspace, expand, free_folder, print_bars
+
 from slowfast.utils.errors import error_line
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-CLIP_FILE = ROOT / "assets" / "quickstart_clip.safetensors"
 AVERAGED_EPOCHS = 3
 CLEARLY = 10.0
 """Least difference that a bar calls clear, percentage points."""
@@ -54,76 +49,6 @@ COMPARED = ("STDD", "plain CLIP")
 
 LEAST = {"STDD": 3, "TC-CLIP": 2, "OST": 2}
 """Model -> what its averaged weights must reach, in multiples of chance."""
-
-
-class StageError(RuntimeError):
-    """A command failed."""
-
-
-@dataclass
-class Workspace:
-    """The run's folder, its seed and its clock."""
-
-    folder: Path
-    seed: int
-    start: float = field(default_factory=time.perf_counter)
-    num_commands: int = 0
-
-    @property
-    def data(self) -> Path:
-        """The rendered dataset."""
-        return self.folder / "data"
-
-    def say(self, text: str) -> None:
-        """Print a line with the time passed."""
-        print(f"[{time.perf_counter() - self.start:4.0f} s] {text}", flush=True)
-
-    def command(self, name: str, arguments: Sequence[str]) -> None:
-        """Print and run one of the project's commands; its output goes to a file.
-
-        Raises:
-            StageError: if the command fails.
-        """
-        self.num_commands += 1
-        log = self.folder / "logs" / f"{self.num_commands:02d}_{name}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        self.say(name.replace("_", " "))
-        print("    python " + shlex.join(arguments), flush=True)
-        # More threads than two slow a model of this size down.
-        environment = {"OMP_NUM_THREADS": "2", **os.environ}
-        with log.open("w", encoding="utf-8") as output:
-            status = subprocess.run(
-                [sys.executable, *arguments],
-                cwd=ROOT,
-                env=environment,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                check=False,
-            ).returncode
-        if status:
-            tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-15:])
-            raise StageError(f"{name}: exit status {status}; end of {log}:\n{tail}")
-
-
-def expand(source: Path, target: Path, *, seed: int) -> None:
-    """Write the shipped CLIP in OpenAI's full layout.
-
-    The file holds the embeddings of the tokens that its texts use; all others were never trained and are random.
-    """
-    import torch
-    from safetensors.torch import load_file
-
-    from slowfast.models.clip.arch import ClipSizes
-    from slowfast.models.clip.weights import random_clip_state_dict
-    from slowfast.text.tokenizer import Tokenizer
-
-    state = {name: tensor.float() for name, tensor in load_file(str(source)).items()}
-    rows, values = state.pop("token_embedding.rows").long(), state.pop("token_embedding.values")
-    state["token_embedding.weight"] = torch.empty(len(Tokenizer()), values.shape[1])
-    sizes = ClipSizes.from_state_dict(state, source=str(source))
-    state["token_embedding.weight"] = random_clip_state_dict(sizes, seed=seed)["token_embedding.weight"]
-    state["token_embedding.weight"][rows] = values
-    torch.save(state, target)
 
 
 def write_text_features(clip: Path, data: Path, names: str) -> None:
@@ -286,10 +211,25 @@ def print_table(scores: dict[str, dict[str, float]], chance: float) -> None:
     print()
 
 
-def free_folder(folder: Path) -> Path:
-    """The folder, or the first of folder-2, folder-3, ... that does not exist."""
-    candidates = (folder if i == 1 else folder.with_name(f"{folder.name}-{i}") for i in itertools.count(1))
-    return next(candidate for candidate in candidates if not candidate.exists())
+def compare(work: Workspace, models: Sequence[str]) -> bool:
+    """Train and test models, print the table and the bars.
+
+    Returns:
+        Whether all bars are met.
+
+    Raises:
+        StageError: if a command fails.
+    """
+    prepare(work)
+    scores, results = {}, {}
+    for model in dict.fromkeys(models):
+        scores[model], results[model] = train_and_test(work, model)
+    chance = 100.0 / len(json.loads((work.data / "unseen.json").read_text(encoding="utf-8")))
+    print_table(scores, chance)
+    met = print_bars(judge(scores, chance))
+    picture = f"; picture: {draw(work, scores, results['STDD'], chance)}" if set(COMPARED) <= set(scores) else ""
+    work.say(f"done{picture}")
+    return met
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -301,34 +241,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="new or empty folder of the run (default: runs/quickstart, -2, ...)")
     parser.add_argument("--seed", type=int, default=0, help="seed of videos and training")
-    parser.add_argument(
-        "--models", nargs="+", choices=MODELS, default=list(COMPARED), help="what to train (default: STDD, plain CLIP)"
-    )
+    parser.add_argument("--models", nargs="+", choices=MODELS, help="what to train (default: STDD, plain CLIP)")
+    parser.add_argument("--episodes", action="store_true", help="CLIP-FSAR in few-shot episodes instead")
     args = parser.parse_args(argv)
-    folder = args.out.resolve() if args.out else free_folder(ROOT / "runs" / "quickstart")
+    if args.episodes and args.models:
+        parser.error("--episodes: compares models of its own; leave --models out")
+    name = "quickstart_episodes" if args.episodes else "quickstart"
+    folder = args.out.resolve() if args.out else free_folder(ROOT / "runs" / name)
     if folder.is_dir() and any(folder.iterdir()):
         print(f"error: --out {args.out}: the folder is not empty; give another one or remove it", file=sys.stderr)
         return 1
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(ROOT)  # so that the printed commands are short and can be repeated there
-    work = Workspace(folder=folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder, seed=args.seed)
+    # Episodes are scored in many small steps, which threads that share cores with others wait for.
+    threads = 1 if args.episodes else 2
+    shown = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
+    work = Workspace(folder=shown, seed=args.seed, threads=threads)
     try:
-        prepare(work)
-        scores, results = {}, {}
-        for model in dict.fromkeys(args.models):
-            scores[model], results[model] = train_and_test(work, model)
+        met = quickstart_episodes.run(work) if args.episodes else compare(work, args.models or COMPARED)
     except StageError as error:
         print(error_line(error), file=sys.stderr)
         return 1
-    chance = 100.0 / len(json.loads((work.data / "unseen.json").read_text(encoding="utf-8")))
-    print_table(scores, chance)
-    bars = judge(scores, chance)
-    for text, met in bars:
-        print(f"{'met   ' if met else 'MISSED'}  {text}")
-    print()
-    picture = f"; picture: {draw(work, scores, results['STDD'], chance)}" if set(COMPARED) <= set(scores) else ""
-    work.say(f"done{picture}")
-    return 0 if all(met for _, met in bars) else 1
+    return 0 if met else 1
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ order. A single frame, and any pooling of unordered frames, therefore says nothi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
@@ -49,6 +49,11 @@ UNSEEN: dict[str, tuple[str, ...]] = {
     "star": ("moving left", "moving right", "growing", "shrinking"),
     "heart": ("moving up", "moving down", "rotating clockwise", "rotating counterclockwise"),
 }
+# Of the others, which episodes hold out to choose a model by: as many, and whole pairs, too.
+HELD_OUT: dict[str, tuple[str, ...]] = {
+    "square": ("moving up", "moving down", "rotating clockwise", "rotating counterclockwise"),
+    "triangle": ("moving left", "moving right", "growing", "shrinking"),
+}
 PHRASINGS = ("{}", "a video of {}", "a clip that shows {}", "{} on a textured background")
 SIZES = ("small", "", "big")
 ROWS = ("top", "", "bottom")
@@ -77,6 +82,16 @@ class MotionShapes:
     def unseen(self) -> tuple[tuple[str, str], ...]:
         """(shape, motion) of the classes kept for the zero-shot test."""
         return tuple((s, m) for s, motions in UNSEEN.items() for m in motions)
+
+    @property
+    def class_splits(self) -> dict[str, tuple[tuple[str, str], ...]]:
+        """(shape, motion) of the classes to train on, to validate on and to test on in episodes.
+
+        The seen classes are divided into the first two, the unseen ones are the last. Every shape and every motion
+        occurs among those to train on.
+        """
+        held_out = tuple((s, m) for s, motions in HELD_OUT.items() for m in motions)
+        return {"train": tuple(c for c in self.seen if c not in held_out), "val": held_out, "test": self.unseen}
 
 
 def class_name(shape: str, motion: str, *, colour: str = "") -> str:
@@ -304,6 +319,10 @@ def write_video(path: Path, frames: Pixels, *, fps: int) -> None:
         container.mux(stream.encode(None))
 
 
+_Sample = tuple[Path, str, tuple[str, str], tuple[int, ...], MotionShapes]
+"""Root, name below it, shape and motion, seed, format."""
+
+
 def _write_sample(root: Path, name: str, label: tuple[str, str], seed: tuple[int, ...], spec: MotionShapes) -> None:
     colour = list(COLOURS)[int(np.random.default_rng(seed).integers(len(COLOURS)))]
     write_video(root / name, render_clip(*label, colour=colour, seed=(*seed, 1), spec=spec), fps=spec.fps)
@@ -336,7 +355,7 @@ def write_motion_shapes(
     Returns: number of videos per split.
     """
     spec = spec or MotionShapes()
-    jobs: list[tuple[Path, str, tuple[str, str], tuple[int, ...], MotionShapes]] = []
+    jobs: list[_Sample] = []
     counts: dict[str, int] = {}
     splits = (("train", spec.seen, train_per_class), ("val", spec.seen, val_per_class))
     for number, (split, classes, per_class) in enumerate((*splits, ("test", spec.unseen, test_per_class))):
@@ -352,10 +371,41 @@ def write_motion_shapes(
     for file, classes in (("seen.json", spec.seen), ("unseen.json", spec.unseen)):
         names = {str(i): class_name(*c) for i, c in enumerate(classes)}
         atomic_write_text(root / file, json.dumps(names, indent=1) + "\n")
+    _write_samples(jobs, num_workers=num_workers)
+    return counts
+
+
+def write_class_folders(
+    root: Path, *, per_class: Mapping[str, int], seed: int, num_workers: int = 0, spec: MotionShapes | None = None
+) -> dict[str, tuple[str, ...]]:
+    """Write the videos of the class splits as class folders, "a_star_moving_left/000.mp4", as one's own videos lie.
+
+    Args:
+        root: folder to write; it and its parents are made.
+        per_class: videos of every class, by part: train, val, test.
+        seed: as for `write_motion_shapes`.
+        num_workers: likewise.
+        spec: format of the videos.
+
+    Returns: class names by part.
+    """
+    spec = spec or MotionShapes()
+    jobs: list[_Sample] = []
+    for number, (part, classes) in enumerate(spec.class_splits.items()):
+        for place, label in enumerate(classes):
+            folder = class_name(*label).replace(" ", "_")
+            (root / folder).mkdir(parents=True)
+            for index in range(per_class[part]):
+                name = f"{folder}/{index:03d}.{'avi' if index % 3 == 2 else 'mp4'}"
+                jobs.append((root, name, label, (seed, number, place, index), spec))
+    _write_samples(jobs, num_workers=num_workers)
+    return {part: tuple(class_name(*label) for label in classes) for part, classes in spec.class_splits.items()}
+
+
+def _write_samples(jobs: Sequence[_Sample], *, num_workers: int) -> None:
     if num_workers:
         with ProcessPoolExecutor(num_workers) as pool:
             list(pool.map(_write_sample, *zip(*jobs, strict=True), chunksize=32))
     else:
         for job in jobs:
             _write_sample(*job)
-    return counts

@@ -16,6 +16,7 @@ from slowfast.datasets.synthetic import (
     render_clip,
     render_still,
     render_stills,
+    write_class_folders,
     write_motion_shapes,
     write_video,
 )
@@ -46,6 +47,24 @@ def test_unseen_classes_are_whole_pairs():
     for first, second in PAIRS:
         for shape in SHAPES:
             assert ((shape, first) in unseen) == ((shape, second) in unseen)
+
+
+def test_class_splits_divide_the_seen_classes_and_test_the_unseen_ones():
+    spec = MotionShapes()
+    splits = spec.class_splits
+    assert list(splits) == ["train", "val", "test"]
+    assert sorted(splits["train"] + splits["val"]) == sorted(spec.seen)
+    assert splits["test"] == spec.unseen
+    assert not set(splits["train"]) & set(splits["val"])
+    assert {s for s, _ in splits["train"]} == set(SHAPES)
+    assert {m for _, m in splits["train"]} == set(MOTIONS)
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_held_out_classes_are_whole_pairs(part):
+    classes = set(MotionShapes().class_splits[part])
+    opposite = dict(PAIRS) | {second: first for first, second in PAIRS}
+    assert classes == {(shape, opposite[motion]) for shape, motion in classes}
 
 
 @pytest.mark.parametrize(("first", "second"), PAIRS)
@@ -146,3 +165,25 @@ def test_encoding_keeps_the_picture(tmp_path, suffix):
 def test_unknown_suffix_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"unknown suffix '\.gif'; allowed: \.mp4, \.avi"):
         write_video(tmp_path / "clip.gif", render_clip("star", "growing", colour="red", seed=0), fps=16)
+
+
+def test_class_folders(tmp_path):
+    spec = MotionShapes(size_px=32, num_frames=4)
+    names = write_class_folders(tmp_path / "one", per_class={"train": 1, "val": 2, "test": 4}, seed=3, spec=spec)
+    assert {part: len(classes) for part, classes in names.items()} == {"train": 29, "val": 8, "test": 8}
+    assert {folder.name.replace("_", " ") for folder in (tmp_path / "one").iterdir()} == set().union(*names.values())
+    videos = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
+    assert len(videos) == 29 + 2 * 8 + 4 * 8
+    tested = [str(path) for path in videos if path.parent.name == "a_star_moving_left"]
+    assert tested == [f"a_star_moving_left/{name}" for name in ("000.mp4", "001.mp4", "002.avi", "003.mp4")]
+    assert decode(tmp_path / "one" / tested[0]).shape == (4, 32, 32, 3)
+
+
+def test_class_folders_depend_on_the_seed_alone(tmp_path):
+    spec, counts = MotionShapes(size_px=32, num_frames=4), {"train": 1, "val": 1, "test": 1}
+    contents = []
+    for name, seed, workers in (("one", 3, 0), ("two", 3, 2), ("other", 4, 0)):
+        write_class_folders(tmp_path / name, per_class=counts, seed=seed, num_workers=workers, spec=spec)
+        contents.append([path.read_bytes() for path in sorted((tmp_path / name).rglob("*.mp4"))])
+    assert contents[0] == contents[1]
+    assert not any(one == other for one, other in zip(contents[0], contents[2], strict=True))
