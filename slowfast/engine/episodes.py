@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -116,7 +117,8 @@ def score_episodes(
     """Score episodes, some at a time, without gradient.
 
     On a CPU every clip is described and every episode scored on its own, so that the numbers are the same, bit for
-    bit, whatever the number of processes. Scores are computed in fp32.
+    bit, whatever the number of processes; by one thread, since threads would wait for each other longer than they
+    compute. Scores are computed in fp32.
 
     Args:
         head: compares queries with supports.
@@ -142,7 +144,10 @@ def score_episodes(
     show = is_master() and sys.stderr.isatty()
     numbers = np.asarray(episodes, dtype=np.int64)
     lots = np.split(numbers, range(_EPISODES_AT_ONCE, len(numbers), _EPISODES_AT_ONCE)) if len(numbers) else []
-    with tqdm(total=len(numbers), desc="episodes", unit="ep", disable=not show, leave=False) as bar:
+    with (
+        _one_thread() if alone else contextlib.nullcontext(),
+        tqdm(total=len(numbers), desc="episodes", unit="ep", disable=not show, leave=False) as bar,
+    ):
         for lot in lots:
             with torch.inference_mode():
                 support, query = memo.rows(plan.support[lot]), memo.rows(plan.query[lot].reshape(len(lot), -1))
@@ -155,6 +160,16 @@ def score_episodes(
             bar.update(len(lot))
             zeros = torch.zeros(len(lot), dtype=torch.int64)
             yield ScoredBatch(video_id=torch.from_numpy(lot), label=zeros, logits=scores.float().flatten(1).cpu())
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _rows(rows: Descriptions, start: int, size: int) -> Descriptions:

@@ -71,7 +71,8 @@ class Episodic(EvalProtocol):
         if name not in self._splits.dataset.lists:
             raise ValueError(
                 f"EPISODES.VAL: {self._options.val_classes!r}, but {self._splits.dataset.folder} has no list {name}; "
-                "import it (tools/prepare_data.py --from-repo), or validate on the test classes, as published: 'test'"
+                "tools/prepare_data.py makes it of a class file episodic/<name>/val_index2cls.json, or with --from-repo; "
+                "or validate on the test classes, as published: 'test'"
             )
         return self._split(self._options.val_classes, mode="val", episodes=self._options.val)
 
