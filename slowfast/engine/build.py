@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from slowfast.config.identity import cfg_to_yaml, changed_training_keys
+from slowfast.config.identity import cfg_to_yaml, changed_training_keys, changed_validation_keys
 from slowfast.config.node import CfgNode, ConfigError
 from slowfast.config.shown import shown
 from slowfast.datasets.inputs import inputs_sha256
@@ -280,6 +280,27 @@ def refuse_other_training(
             f"{text}. Set them back, take another OUTPUT_DIR, or go on all the same with TRAIN.FORCE_RESUME True"
         )
     logger.warning("%s; going on all the same (TRAIN.FORCE_RESUME)", text)
+
+
+def refuse_other_validation(cfg: CfgNode, checkpoint: Checkpoint) -> None:
+    """Refuse to go on choosing the best epoch among errors that were not found in the same way.
+
+    Args:
+        cfg: the resolved configuration of this run.
+        checkpoint: of OUTPUT_DIR, whose log has the errors.
+
+    Raises:
+        ValueError: naming the keys that differ, and their values.
+    """
+    if not (cfg.TRAIN.KEEP_BEST and checkpoint.is_ours and checkpoint.cfg):
+        return
+    changed = changed_validation_keys(checkpoint.cfg, cfg)
+    if changed:
+        text = "; ".join(f"{key} was {then!r}, is {now!r}" for key, (then, now) in changed.items())
+        raise ValueError(
+            f"{checkpoint.path}: TRAIN.KEEP_BEST cannot compare epochs that were validated in different ways: {text}. "
+            "Set them back, take another OUTPUT_DIR, or, to test what was trained, TRAIN.ENABLE False"
+        )
 
 
 def _raw_clip(cfg: CfgNode, method: nn.Module) -> RawClip:

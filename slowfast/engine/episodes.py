@@ -64,8 +64,6 @@ class ClipMemo:
         self._free: list[int] = []
         self._size = 0
         self._tables: dict[str, Tensor] = {}
-        self.num_computed = 0
-        """Clips that were computed, those that were forgotten counted again."""
 
     def rows(self, clips: NDArray[np.int64]) -> Descriptions:
         """Descriptions of clips, of any shape (...) -> (..., ...)."""
@@ -81,7 +79,6 @@ class ClipMemo:
 
     def _store(self, clips: NDArray[np.int64], *, keep: int) -> None:
         rows = self._compute(clips)
-        self.num_computed += len(clips)
         size = sum(row[0].nbytes for row in rows.values())
         capacity = max(keep, int(self._max_bytes // max(1, size)))
         while len(self._slots) + len(clips) > capacity:
@@ -230,6 +227,7 @@ def evaluate_episodes(
     clips = torch.cat([ids for ids, _ in parts] or [torch.empty(0, dtype=torch.int64)]).numpy()
     complete = complete_episodes(plan, clips, bad=lines)
     table = torch.cat([features for _, features in parts])
+    del found, parts  # the features are there twice
     place = np.empty(len(plan.records), dtype=np.int64)
     place[clips] = np.arange(len(clips))
 

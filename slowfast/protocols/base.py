@@ -175,6 +175,8 @@ class EvalProtocol(ABC):
     """Datasets of the published tables; empty: the protocol has no table."""
     columns: ClassVar[Mapping[str, str]] = {}
     """Metric of a cell -> its title."""
+    counted: ClassVar[str] = "listed videos"
+    """What `coverage` is a share of."""
 
     @abstractmethod
     def __init__(self, options: ProtocolOptions) -> None: ...

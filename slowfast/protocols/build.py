@@ -73,7 +73,6 @@ def build_protocol(cfg: CfgNode, *, views: int | None = None) -> EvalProtocol:
 def _episode_options(cfg: CfgNode) -> EpisodeOptions:
     episodes = cfg.EPISODES
     way, shot = episodes.WAY_TEST or episodes.WAY, episodes.SHOT_TEST or episodes.SHOT
-    random_frames = episodes.TEST_FRAMES == "random"
     keys = (
         "WAY_TEST" if episodes.WAY_TEST else "WAY", "SHOT_TEST" if episodes.SHOT_TEST else "SHOT", "QUERY_TEST"
     )  # fmt: skip
@@ -84,8 +83,8 @@ def _episode_options(cfg: CfgNode) -> EpisodeOptions:
             return EpisodeSpec(way=episodes.WAY, shot=episodes.SHOT, query=episodes.QUERY, count=count, seed=seed)
         seed = derive_seed("episodes", mode, episodes.SEED)
         return EpisodeSpec(
-            way=way, shot=shot, query=episodes.QUERY_TEST, count=count, seed=seed, random_frames=random_frames,
-            keys=keys,
+            way=way, shot=shot, query=episodes.QUERY_TEST, count=count, seed=seed, keys=keys,
+            random_frames=mode == "test" and episodes.TEST_FRAMES == "random",
         )  # fmt: skip
 
     return EpisodeOptions(

@@ -45,6 +45,7 @@ class Episodic(EvalProtocol):
     """
 
     published_datasets: ClassVar[tuple[str, ...]] = ("hmdb51", "ucf101", "ssv2", "k400")
+    counted: ClassVar[str] = "drawn episodes"
     published_shots: ClassVar[tuple[int, ...]] = (1, 5)
     columns: ClassVar[Mapping[str, str]] = {
         f"{name}{'_' if name else ''}shot{k}": f"{title}{k}-shot"
@@ -71,7 +72,7 @@ class Episodic(EvalProtocol):
         if name not in self._splits.dataset.lists:
             raise ValueError(
                 f"EPISODES.VAL: {self._options.val_classes!r}, but {self._splits.dataset.folder} has no list {name}; "
-                "tools/prepare_data.py makes it of a class file episodic/<name>/val_index2cls.json, or with --from-repo; "
+                "tools/prepare_data.py makes it of episodic/<name>/val_index2cls.json, or imports it (--from-repo); "
                 "or validate on the test classes, as published: 'test'"
             )
         return self._split(self._options.val_classes, mode="val", episodes=self._options.val)

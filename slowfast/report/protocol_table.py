@@ -30,13 +30,15 @@ class JobRecord:
         name: name of the job.
         dataset: dataset that it scores.
         folder: its folder, relative to that of the table.
-        coverage: share of its listed videos that was scored, percent; None until it has been scored.
+        counted: what its coverage counts.
+        coverage: share of these that was scored, percent; None until it has been scored.
         unlike_official: split -> rows of its list and of the published one, where these numbers differ.
     """
 
     name: str
     dataset: str
     folder: str
+    counted: str = "listed videos"
     coverage: float | None = None
     unlike_official: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -93,7 +95,7 @@ class ProtocolTable:
         lines = [format_table(header, body), ""]
         lines += [f"- {entry.name}: {entry.source}{_note(entry.note)}" for entry in self.published]
         short = [job for job in self.jobs if job.coverage is not None and job.coverage < 100]
-        lines += [f"- {job.name}: only {job.coverage:.2f} % of the listed videos were scored" for job in short]
+        lines += [f"- {job.name}: only {job.coverage:.2f} % of the {job.counted} were scored" for job in short]
         for job in self.jobs:
             counts = [f"{name} lists {found} of {wanted}" for name, (found, wanted) in job.unlike_official.items()]
             lines += [f"- {job.name}: {', '.join(counts)} official videos"] if counts else []

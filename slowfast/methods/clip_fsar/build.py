@@ -36,8 +36,13 @@ def build(cfg: CfgNode, label_set: LabelSet, *, training: bool, device: torch.de
 
 
 def text_files(cfg: CfgNode, label_set: LabelSet) -> list[str | Path]:
-    """None: a class is its name."""
-    del cfg, label_set
+    """None: a class is its name.
+
+    Raises:
+        ValueError: if an option is not usable.
+    """
+    del label_set
+    ClipFsarConfig.from_cfg(cfg)  # a table asks for files before it starts
     return []
 
 

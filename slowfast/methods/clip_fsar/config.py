@@ -94,6 +94,11 @@ class ClipFsarConfig(ClipOptions):
             ValueError: if a key asks for something that the method does not have.
         """
         refuse_foreign(cfg, _FOREIGN)
+        if cfg.AVERAGE.METHOD and cfg.AVERAGE.START == 0:
+            raise ValueError(
+                "AVERAGE.START: 0 includes raw CLIP, of which checkpoints of METHOD 'clip_fsar' have no text tower; "
+                "allowed: from 1"
+            )
         own, episodes = cfg.CLIP_FSAR, cfg.EPISODES
         return cls(
             **clip_options(cfg),

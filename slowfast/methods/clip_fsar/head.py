@@ -141,7 +141,7 @@ class FsarHead(nn.Module):
         return logits, terms
 
     def episode_logits(self, support: Tensor, query: Tensor, texts: Tensor) -> Tensor:
-        """Score the queries of episodes, at test.
+        """Score the queries of episodes at test in one call, for who has their features at hand; see `FsarEpisodes`.
 
         Args:
             support: frame embeddings, (E, N, S, T, D).
@@ -151,10 +151,16 @@ class FsarHead(nn.Module):
         Returns:
             (E, Q, N).
         """
-        if self.options.eval_text:
-            return self.text_scores(query.mean(dim=2), texts)
-        distances = self.distances(self.query_tokens(query), self.prototypes(support, texts))
-        return self.combined(distances, query.mean(dim=2), texts, num_frames=query.shape[2])
+        episodes, way, shot = support.shape[:3]
+        head = FsarEpisodes(self, texts.flatten(0, 1))
+        classes = torch.arange(episodes * way, device=support.device)
+        supports = head.describe(support.flatten(0, 2), classes.repeat_interleave(shot))
+        queries = head.describe(query.flatten(0, 1), classes.new_zeros(query.shape[:2].numel()))
+        return head.score(
+            {name: rows.unflatten(0, (episodes, way, shot)) for name, rows in supports.items()},
+            {name: rows.unflatten(0, (episodes, -1)) for name, rows in queries.items()},
+            classes.view(episodes, way),
+        )
 
     def text_scores(self, videos: Tensor, texts: Tensor) -> Tensor:
         """Logarithms of the probabilities of class names, (E, Q, D) and (E, N, D) -> (E, Q, N)."""
