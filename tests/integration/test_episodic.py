@@ -454,12 +454,12 @@ def test_modes_of_a_test(trained, succeed, options):
             "EPISODES.BENCHMARK: '../hmdb51' climbs out with '..'; allowed: a name inside SPLITS.LABEL_DB",
         ),
         ({"EPISODES.WAY": 50}, 1, "EPISODES.WAY: 50, but {train} has videos of "),
-        ({"EPISODES.WAY_TEST": 50}, 1, "EPISODES.WAY: 50, but {val} has videos of "),
+        ({"EPISODES.WAY_TEST": 50}, 1, "EPISODES.WAY_TEST: 50, but {val} has videos of "),
         ({"EPISODES.WAY_TEST": 1}, 2, "EPISODES.WAY_TEST: 1 leaves nothing to tell apart; allowed: 0 for EPISODES.WAY"),
         (
             {"EPISODES.SHOT_TEST": 50},
             1,
-            "{val}: class 'cartwheel' has 7 videos; an episode takes 52: 50 supports",
+            "{val}: class 'cartwheel' has 7 videos; an episode takes 52: 50 supports (EPISODES.SHOT_TEST)",
         ),
         ({"EPISODES.SHOT": 50}, 1, "{train}: class "),
         ({"MIXUP.ENABLE": True}, 2, "MIXUP.ENABLE: True, but PROTOCOL is 'episodic'; allowed: False"),
@@ -489,7 +489,12 @@ def test_modes_of_a_test(trained, succeed, options):
             1,
             "CLIP_FSAR: the temporal transformer is random where no weights are named, and OUTPUT_DIR holds ",
         ),
-        ({"TRAIN.BATCH_SIZE": 8}, 1, "TRAIN.BATCH_SIZE: "),
+        (
+            {"TRAIN.BATCH_SIZE": 8},
+            1,
+            "TRAIN.BATCH_SIZE: 8 episodes per step over all processes, but an epoch holds only 6",
+        ),
+        ({"VAL_MODE": True}, 1, "CLIP_FSAR: the temporal transformer is random where no weights are named, and "),
         ({"EPISODES.HEAD": "proto"}, 2, "EPISODES.HEAD: unknown value 'proto'"),
         ({"EPISODES.VAL": "train"}, 2, "EPISODES.VAL: unknown value 'train'"),
         ({"EPISODES.SMOOTHING": 0.0}, 2, "EPISODES.SMOOTHING: 0.0 is out of range"),
@@ -515,6 +520,13 @@ def test_dry_run(net, episodic_recipe, tmp_path, options):
     assert not folder.exists()
 
 
+def test_dry_run_of_episodes_that_cannot_be_drawn(net, episodic_recipe, data, tmp_path):
+    options = {"OUTPUT_DIR": tmp_path / "out", "EPISODES.WAY_TEST": 50}
+    status, _, err = net(options, arguments=["--dry-run"], cfg=episodic_recipe)
+    assert status == 1
+    assert err.startswith(f"error: EPISODES.WAY_TEST: 50, but {data.csv('episodic/hmdb51/val')} has videos of ")
+
+
 def test_validation_without_a_list(run, succeed, data, tmp_path):
     """Of the classes that are left over, where a dataset was prepared without them."""
     folder = shutil.copytree(data.folder, tmp_path / "label_db" / "hmdb51")
@@ -526,7 +538,23 @@ def test_validation_without_a_list(run, succeed, data, tmp_path):
     _, status, err = run("out", options)
     assert (status, err) == (
         1,
-        f"error: EPISODES.VAL: 'val', but {folder} has no list episodic/hmdb51/val; import it (tools/prepare_data.py "
-        "--from-repo), or validate on the test classes, as published: 'test'\n",
+        f"error: EPISODES.VAL: 'val', but {folder} has no list episodic/hmdb51/val; tools/prepare_data.py makes it of "
+        "episodic/<name>/val_index2cls.json, or imports it (--from-repo); or validate on the test classes, as "
+        "published: 'test'\n",
     )
-    succeed("out", {**options, "EPISODES.VAL": "test"})
+    out = succeed("out", {**options, "EPISODES.VAL": "test", "TRAIN.KEEP_BEST": True})
+    log = (out / "stdout.log").read_text(encoding="utf-8")
+    assert "test.csv chooses the epoch, and is tested too: its figures will be too high" in log
+
+
+def test_the_best_epoch_is_chosen_in_one_way(run, succeed):
+    """Errors of easier episodes would beat those of all epochs before."""
+    options = {"TRAIN.KEEP_BEST": True, "TEST.ENABLE": False, "SOLVER.MAX_EPOCH": 1}
+    folder = succeed("out", options)
+    best = (folder / "checkpoints" / "checkpoint_best.pyth").read_bytes()
+    _, status, err = run("out", {**options, "EPISODES.WAY_TEST": 2, "EPISODES.VAL": "test"})
+    assert status == 1
+    assert "TRAIN.KEEP_BEST cannot compare epochs that were validated in different ways: EPISODES.WAY_TEST was 0" in err
+    assert "EPISODES.VAL was 'val', is 'test'" in err
+    assert (folder / "checkpoints" / "checkpoint_best.pyth").read_bytes() == best
+    succeed("out", {**options, "TRAIN.ENABLE": False, "TEST.ENABLE": True, "EPISODES.WAY_TEST": 2})

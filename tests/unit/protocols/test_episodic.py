@@ -77,8 +77,9 @@ class TestSplits:
         ucf.EPISODES.TEST_FRAMES, ucf.EPISODES.TRAIN = frames, True
         protocol = build_protocol(ucf)
         assert not protocol.train_split().episodes.random_frames
-        for split in (protocol.val_split(), *protocol.eval_splits()):
-            assert split.episodes.random_frames == (frames == "random")
+        assert not protocol.val_split().episodes.random_frames
+        (split,) = protocol.eval_splits()
+        assert split.episodes.random_frames == (frames == "random")
 
     def test_validation_on_the_test_classes(self, ucf):
         ucf.EPISODES.VAL = "test"
@@ -91,8 +92,9 @@ class TestSplits:
         folder = prepare("ucf101", lists("ucf101", ("train", "test")))
         protocol = build_protocol(cfg)
         message = (
-            f"EPISODES.VAL: 'val', but {folder} has no list episodic/ucf101/val; import it (tools/prepare_data.py "
-            "--from-repo), or validate on the test classes, as published: 'test'"
+            f"EPISODES.VAL: 'val', but {folder} has no list episodic/ucf101/val; tools/prepare_data.py makes it of "
+            "episodic/<name>/val_index2cls.json, or imports it (--from-repo); or validate on the test classes, as "
+            "published: 'test'"
         )
         with pytest.raises(ValueError) as caught:  # noqa: PT011 - the whole message is compared
             protocol.val_split()

@@ -122,3 +122,10 @@ def test_ranges(key, value):
 def test_who_needs_the_temporal_transformer(keys, trains, reads):
     config = read(**keys)
     assert (config.trains_transformer, config.reads_transformer) == (trains, reads)
+
+
+def test_an_average_with_raw_clip_is_refused_before_the_training():
+    read(**{"AVERAGE.METHOD": "swa", "AVERAGE.START": 1})
+    read(**{"AVERAGE.START": 0})
+    with pytest.raises(ValueError, match=r"^AVERAGE.START: 0 includes raw CLIP, .*; allowed: from 1$"):
+        read(**{"AVERAGE.METHOD": "swa", "AVERAGE.START": 0})
