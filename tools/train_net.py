@@ -216,14 +216,15 @@ def _initialise(
         allow_missing=prefixes,
         allow_unexpected=prefixes,
     )
+    what = "episodes" if cfg.EPISODES.TRAIN else "videos"
     if (start.epoch, start.videos) > (cfg.SOLVER.MAX_EPOCH, 0):
         raise ValueError(
             f"{source}: has come further than SOLVER.MAX_EPOCH {cfg.SOLVER.MAX_EPOCH}: {start.epoch} epochs"
-            f"{f' and {start.videos} samples' if start.videos else ''}; "
+            f"{f' and {start.videos} {what}' if start.videos else ''}; "
             "set TRAIN.CHECKPOINT_EPOCH_RESET True to take its weights alone"
         )
     behind = (
-        f", behind the first {start.videos} {'episodes' if cfg.EPISODES.TRAIN else 'videos'}" if start.videos else ""
+        f", behind the first {start.videos} {what}" if start.videos else ""
     )
     logger.info("Continuing from %s at epoch %d%s", source, start.epoch + 1, behind)
     return start, tell_licenses(licenses)
