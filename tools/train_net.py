@@ -223,9 +223,7 @@ def _initialise(
             f"{f' and {start.videos} {what}' if start.videos else ''}; "
             "set TRAIN.CHECKPOINT_EPOCH_RESET True to take its weights alone"
         )
-    behind = (
-        f", behind the first {start.videos} {what}" if start.videos else ""
-    )
+    behind = f", behind the first {start.videos} {what}" if start.videos else ""
     logger.info("Continuing from %s at epoch %d%s", source, start.epoch + 1, behind)
     return start, tell_licenses(licenses)
 
