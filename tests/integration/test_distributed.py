@@ -15,7 +15,8 @@ from slowfast.methods import METHODS
 from slowfast.models.clip.arch import ResNetSizes
 from slowfast.models.clip.weights import random_clip_state_dict
 
-every_method = pytest.mark.parametrize("recipe", METHODS, indirect=True)
+# Two processes of CLIP-FSAR are compared in test_episodic.py, where all of it trains.
+every_method = pytest.mark.parametrize("recipe", [name for name in METHODS if name != "clip_fsar"], indirect=True)
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 TOLERANCE = 1e-5
@@ -71,8 +72,7 @@ def test_losses_agree(runs, json_lines, way):
     assert [line["_type"] for line in one] == (["train_iter_"] * 3 + ["train_epoch"]) * 2
     for left, right in zip(one, two, strict=True):
         assert left.keys() == right.keys()
-        (scale,) = {"logit_scale", "scale"} & left.keys()
-        for key in ("top1_err", "lr", scale, *(name for name in left if name.startswith("loss"))):
+        for key in ("top1_err", "lr", "logit_scale", *(name for name in left if name.startswith("loss"))):
             assert right[key] == pytest.approx(left[key], rel=TOLERANCE, abs=1.5e-5), key  # five printed decimals
         assert right["grad_norm"] == pytest.approx(left["grad_norm"], rel=1e-4, abs=1.5e-5)
 

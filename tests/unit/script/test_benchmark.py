@@ -104,7 +104,7 @@ def test_ost():
 
 
 def test_episodes():
-    small = ("--queries", 2, "--way", 3, "--frames", 4, 2, "--episodes", 2, "--videos", 6, "--repeat", 1)
+    small = ("--queries", 2, "--way", 3, "--frames", 4, 2, "--episodes", 1, "--videos", 6, "--repeat", 1)
     done = run("episodes", *small)
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if line[:2] == "| "]
